@@ -1,0 +1,72 @@
+"""A labelled set of images of one size, resident in memory, and the batches a training loop draws from it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from sslcourse.data.rng import step_generator
+from sslcourse.errors import InputError
+
+Batch = tuple[Tensor, Tensor, Tensor]  # images (B, 3, H, W) uint8, labels (B,), indices (B,)
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images as one uint8 tensor, which fits on the device whole for the datasets of the course.
+
+    Attributes:
+        images: (N, 3, H, W) uint8.
+        labels: (N,) int64, -1 where an image has no label.
+        classes: class names; `labels` index into it.
+        name: what to call the set in tables.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: list[str] = field(default_factory=list)
+    name: str = "images"
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4 or self.images.shape[1] != 3:
+            shape = tuple(self.images.shape)
+            raise InputError(f"Images holds uint8 (N, 3, H, W); got {self.images.dtype} {shape}.")
+        if self.labels.shape != self.images.shape[:1]:
+            raise InputError(f"Images got {len(self.images)} images but {len(self.labels)} labels.")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
+        return self.images[i], self.labels[i]
+
+    def subset(self, index: Tensor) -> "Images":
+        """The images at `index` (int64 positions or a bool mask), in that order."""
+        return replace(self, images=self.images[index], labels=self.labels[index])
+
+    def to(self, device: torch.device | str) -> "Images":
+        """The same set on `device`."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+        device: torch.device | str | None = None,
+        shuffle: bool = True,
+        drop_last: bool = True,
+    ) -> Iterator[Batch]:
+        """Yield (images, labels, indices); the order depends on (seed, epoch) only."""
+        n = len(self)
+        order = torch.randperm(n, generator=step_generator(seed, epoch)) if shuffle else torch.arange(n)
+        end = n - n % batch_size if drop_last else n
+        for start in range(0, end, batch_size):
+            index = order[start : start + batch_size]
+            at = index.to(self.images.device)
+            images, labels = self.images[at], self.labels[at]
+            if device is not None:
+                images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+            yield images, labels, index
