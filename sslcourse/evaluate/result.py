@@ -1,0 +1,150 @@
+"""A number is never printed alone: every protocol returns a `Result`, a value with its interval and its n.
+
+Two questions need two intervals. "How well does *this model* do?" varies over the test images: `wilson_interval` and
+`bootstrap_ci`. "How well does *this method* do?" varies over training runs: `seed_interval`.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import NormalDist, fmean, stdev
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sslcourse.errors import InputError
+
+
+@dataclass(frozen=True)
+class Result:
+    """One measured number.
+
+    Attributes:
+        name: what was measured, for tables.
+        value: the point estimate; accuracies are shares in [0, 1].
+        low, high: ends of the 95 % interval; NaN where none can be given (one training run says nothing on spread).
+        n: how many observations the interval is over.
+        over: what these observations are, "images" or "seeds".
+        detail: everything needed to repeat the measurement, plain JSON values.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    n: int
+    over: str = "images"
+    detail: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.value:.3f} {self.interval} (n = {self.n} {self.over})"
+
+    @property
+    def interval(self) -> str:
+        """The interval as it stands in tables."""
+        if math.isnan(self.low):
+            return "[no interval from 1]"
+        return f"[{self.low:.3f}, {self.high:.3f}]"
+
+
+def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Score interval of a share (Wilson 1927): keeps its coverage for small n and near 0 or 1.
+
+    >>> [round(end, 3) for end in wilson_interval(8, 10)]
+    [0.49, 0.943]
+    """
+    if n < 1 or not 0 <= successes <= n:
+        raise InputError(f"wilson_interval needs 0 <= successes <= n and n >= 1; got {successes} of {n}.")
+    z = NormalDist().inv_cdf(0.5 + level / 2)
+    p = successes / n
+    centre = p + z * z / (2 * n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    # Exact at the ends, where rounding would leave 1e-17.
+    low = 0.0 if successes == 0 else (centre - half) / scale
+    high = 1.0 if successes == n else (centre + half) / scale
+    return low, high
+
+
+def bootstrap_ci(
+    a: Tensor,
+    b: Tensor | None = None,
+    *,
+    generator: torch.Generator,
+    n_boot: int = 10_000,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """Two-sided percentile interval of the mean of `a`, or of the paired difference mean(a) - mean(b).
+
+    With `b`, both models are resampled on the *same* images: the difficulty of an image is common to them and cancels,
+    which is why a paired interval is much narrower than the difference of two separate ones (Efron 1979).
+
+    Args:
+        a, b: (N,) scores of each test image (bool or float; a hit is 1), in the same order.
+        generator: a CPU generator; the same seed gives the same interval.
+        n_boot: resamples.
+        level: coverage.
+
+    Returns:
+        (low, high), the (1 - level) / 2 and (1 + level) / 2 quantiles.
+    """
+    if a.ndim != 1 or len(a) == 0 or (b is not None and b.shape != a.shape):
+        other = "" if b is None else f" and {tuple(b.shape)}"
+        raise InputError(f"bootstrap_ci needs one score an image, (N,) each; got {tuple(a.shape)}{other}.")
+    if not 0 < level < 1:
+        raise InputError(f"bootstrap_ci needs a level between 0 and 1; got {level}.")
+    score = a.double().cpu() if b is None else a.double().cpu() - b.double().cpu()
+    n = len(score)
+    # In pieces: n_boot x N indices at once would be gigabytes for a real test set.
+    piece = max(1, 2**22 // n)
+    sizes = [piece] * (n_boot // piece) + ([n_boot % piece] if n_boot % piece else [])
+    means = torch.cat([score[torch.randint(n, (s, n), generator=generator)].mean(dim=1) for s in sizes])
+    tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=means.dtype)
+    low, high = means.quantile(tails).tolist()
+    return low, high
+
+
+def seed_interval(values: Sequence[float], name: str = "", level: float = 0.95) -> Result:
+    """Mean over training runs with Student's t interval; its n is the number of seeds."""
+    n = len(values)
+    if n == 0:
+        raise InputError("seed_interval needs at least one run.")
+    mean = fmean(values)
+    if n == 1:
+        return Result(name, mean, math.nan, math.nan, 1, "seeds", {"values": list(values)})
+    from scipy.special import stdtrit  # comes with scikit-learn; only reports need it
+
+    half = float(stdtrit(n - 1, 0.5 + level / 2)) * stdev(values) / math.sqrt(n)
+    return Result(name, mean, mean - half, mean + half, n, "seeds", {"values": list(values)})
+
+
+def accuracy_result(name: str, correct: Tensor, detail: dict[str, Any]) -> Result:
+    """The share of hits in `correct` (any shape, bool) with its Wilson interval over the test images."""
+    hits, n = int(correct.sum()), correct.numel()
+    low, high = wilson_interval(hits, n)
+    return Result(name, hits / n, low, high, n, "images", detail)
+
+
+def save_results(results: Iterable[Result], path: Path) -> None:
+    """Write `results` as a JSON list; a NaN becomes null so that any reader can parse it."""
+    rows = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(r).items()} for r in results]
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n")
+    partial.replace(path)
+
+
+def print_results(results: Iterable[Result], title: str = "") -> None:
+    """One table on standard output: name, value, 95 % interval, n."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left")
+    table.add_column("what")
+    for column in ("value", "95 % interval", "n"):
+        table.add_column(column, justify="right")
+    for r in results:
+        table.add_row(r.name, f"{r.value:.3f}", r.interval, f"{r.n} {r.over}")
+    Console(markup=False).print(table)
