@@ -1,6 +1,17 @@
 """Protocols that say what a frozen representation is worth: features in, a result with an interval out."""
 
+from sslcourse.evaluate.baselines import pixel_features
+from sslcourse.evaluate.features import extract_features
 from sslcourse.evaluate.knn import knn_accuracy, knn_classify
 from sslcourse.evaluate.result import Result, bootstrap_ci, seed_interval, wilson_interval
 
-__all__ = ["Result", "bootstrap_ci", "knn_accuracy", "knn_classify", "seed_interval", "wilson_interval"]
+__all__ = [
+    "Result",
+    "bootstrap_ci",
+    "extract_features",
+    "knn_accuracy",
+    "knn_classify",
+    "pixel_features",
+    "seed_interval",
+    "wilson_interval",
+]
