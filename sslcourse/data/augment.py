@@ -17,6 +17,7 @@ from torch.nn.functional import interpolate
 
 from sslcourse.data.color import color_jitter, color_jitter_fast, grayscale, solarize, standardize
 from sslcourse.data.resample import gaussian_blur, random_boxes, resized_crop
+from sslcourse.data.rng import shard_rows
 from sslcourse.errors import InputError
 
 Triple = tuple[float, float, float]
@@ -34,6 +35,10 @@ class Draws(NamedTuple):
     gray: Tensor  # (B,) bool
     sigma: Tensor  # (B,) blur in output pixels, 0 where there is none
     solarize: Tensor  # (B,) bool
+
+    def rows(self, rows: slice) -> "Draws":
+        """The numbers of some of the images."""
+        return Draws(*(t[rows] for t in self))
 
     def to(self, device: torch.device | str) -> "Draws":
         """The same numbers on `device`."""

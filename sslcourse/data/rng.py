@@ -21,6 +21,32 @@ def mix(*values: int) -> int:
     return state >> 1
 
 
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """A CPU generator for one step of one seed."""
-    return torch.Generator().manual_seed(mix(seed, step))
+class ShardGenerator(torch.Generator):
+    """A generator of one of `world` processes that share a batch in equal slices; it knows which slice is its own."""
+
+    rank: int = 0
+    world: int = 1
+
+
+def step_generator(seed: int, step: int, *, rank: int = 0, world: int = 1) -> torch.Generator:
+    """A CPU generator for one step of one seed, the same on all `world` processes but for knowing its `rank`."""
+    generator = ShardGenerator()
+    generator.manual_seed(mix(seed, step))
+    generator.rank, generator.world = rank, world
+    return generator
+
+
+def shard_rows(n: int, generator: torch.Generator) -> tuple[int, slice]:
+    """How many images to draw numbers for, and which of them are ours: N processes then see the views of one.
+
+    Whoever draws one row of numbers an image draws rows for the whole batch and keeps a slice of them::
+
+        total, mine = shard_rows(len(x), generator)
+        angle = torch.rand(total, generator=generator)[mine]
+
+    Args:
+        n: images of this process.
+        generator: from `step_generator`; any other generator is that of a single process.
+    """
+    rank, world = getattr(generator, "rank", 0), getattr(generator, "world", 1)
+    return n * world, slice(rank * n, (rank + 1) * n)
