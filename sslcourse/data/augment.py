@@ -114,8 +114,9 @@ class Augment:
         check_images(x)
         if generator.device.type != "cpu":
             raise InputError(f"Augment draws on the CPU; got a generator on {generator.device}, pass a CPU one.")
-        n, _, height, width = x.shape
-        return self.apply(x, self.draw(n, height, width, generator=generator).to(x.device))
+        n, mine = shard_rows(len(x), generator)
+        draws = self.draw(n, *x.shape[2:], generator=generator).rows(mine)
+        return self.apply(x, draws.to(x.device))
 
     def draw(self, n: int, height: int, width: int, *, generator: torch.Generator) -> Draws:
         """The random numbers of one view of `n` images of (height, width), on the CPU."""
