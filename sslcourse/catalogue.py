@@ -1,0 +1,183 @@
+"""The one table of the course's methods: paper, library code, presets, part, chapter, lab, golden cases.
+
+`sslcourse list` prints it, a page of the book shows it, the command line looks methods up in it, and a test fails when
+a row points to something that does not exist or a method file has no row. A method without `code` is still to come.
+"""
+
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from typing import Any
+
+from sslcourse.errors import InputError, unknown
+
+PARTS = {
+    1: "Pretext tasks",
+    2: "Contrastive losses, hard negatives, augmentation",
+    3: "SimCLR and MoCo",
+    4: "SupCon, DenseCL, DiLo, LooC",
+    5: "BYOL, SimSiam, DeepCluster, SwAV",
+    6: "ViT and DINO",
+    7: "BEiT and MAE",
+    8: "SimMIM, UM-MAE, MaskFeat",
+    9: "iBOT and DINOv2",
+    10: "CLIP and SigLIP",
+    11: "Segment Anything",
+    12: "The SAM family",
+    13: "Video",
+    14: "Evaluation protocols",
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row.
+
+    Attributes:
+        name: what the command line and `methods.get` call it.
+        title: what the paper calls it.
+        part: the part of the course that teaches it, a key of `PARTS`.
+        authors, year: as cited, the year of first publication.
+        arxiv: identifier on arxiv.org, "" for a paper that is not there.
+        code: "module:Class", None while it is to come.
+        presets: names of the class's `PRESETS`, in their order.
+        chapter: page of the book, without suffix, and lab: folder under labs/; None while they are to come.
+        golden: cases under tests/golden/cases that pin it down.
+    """
+
+    name: str
+    title: str
+    part: int
+    authors: str
+    year: int
+    arxiv: str = ""
+    code: str | None = None
+    presets: tuple[str, ...] = ()
+    chapter: str | None = None
+    lab: str | None = None
+    golden: tuple[str, ...] = ()
+
+    @property
+    def file(self) -> str | None:
+        """The file to read, relative to the repository."""
+        return None if self.code is None else self.code.split(":")[0].replace(".", "/") + ".py"
+
+    @property
+    def paper(self) -> str:
+        """Citation in one line."""
+        return f"{self.authors} {self.year}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as plain JSON values."""
+        return asdict(self) | {"file": self.file}
+
+
+_ROWS = (
+    Method("context_prediction", "Context prediction", 1, "Doersch et al.", 2015, "1505.05192"),
+    Method("jigsaw", "Jigsaw puzzles", 1, "Noroozi and Favaro", 2016, "1603.09246"),
+    Method("colorization", "Colorization", 1, "Zhang et al.", 2016, "1603.08511"),
+    Method("inpainting", "Context encoders", 1, "Pathak et al.", 2016, "1604.07379"),
+    Method("rotation", "Rotation prediction", 1, "Gidaris et al.", 2018, "1803.07728"),
+    Method("denoising", "Denoising autoencoder", 1, "Vincent et al.", 2008),
+    Method("instance_discrimination", "Instance discrimination", 2, "Wu et al.", 2018, "1805.01978"),
+    Method("cmc", "CMC", 2, "Tian et al.", 2019, "1906.05849"),
+    Method("pseudo_label", "Pseudo-label", 2, "Lee", 2013),
+    Method("mixmatch", "MixMatch", 2, "Berthelot et al.", 2019, "1905.02249"),
+    Method("uda", "UDA", 2, "Xie et al.", 2019, "1904.12848"),
+    Method("fixmatch", "FixMatch", 2, "Sohn et al.", 2020, "2001.07685"),
+    Method(
+        "simclr",
+        "SimCLR",
+        3,
+        "Chen et al.",
+        2020,
+        "2002.05709",
+        code="sslcourse.methods.simclr:SimCLR",
+        presets=("cpu", "cifar10_resnet18", "imagenet_resnet50"),
+        chapter="03-simclr-moco",
+    ),
+    Method("moco_v1", "MoCo", 3, "He et al.", 2019, "1911.05722"),
+    Method("moco_v2", "MoCo v2", 3, "Chen et al.", 2020, "2003.04297"),
+    Method("moco_v3", "MoCo v3", 3, "Chen et al.", 2021, "2104.02057"),
+    Method("supcon", "SupCon", 4, "Khosla et al.", 2020, "2004.11362"),
+    Method("densecl", "DenseCL", 4, "Wang et al.", 2020, "2011.09157"),
+    Method("dilo", "DiLo", 4, "Zhao et al.", 2020, "2004.06638"),
+    Method("looc", "LooC", 4, "Xiao et al.", 2020, "2008.05659"),
+    Method("deepcluster", "DeepCluster", 5, "Caron et al.", 2018, "1807.05520"),
+    Method("byol", "BYOL", 5, "Grill et al.", 2020, "2006.07733"),
+    Method("swav", "SwAV", 5, "Caron et al.", 2020, "2006.09882"),
+    Method("deepcluster_v2", "DeepCluster v2", 5, "Caron et al.", 2020, "2006.09882"),
+    Method("simsiam", "SimSiam", 5, "Chen and He", 2020, "2011.10566"),
+    Method("barlow_twins", "Barlow Twins", 5, "Zbontar et al.", 2021, "2103.03230"),
+    Method("deit", "DeiT", 6, "Touvron et al.", 2020, "2012.12877"),
+    Method("dino", "DINO", 6, "Caron et al.", 2021, "2104.14294"),
+    Method("dvae", "Discrete VAE (DALL-E)", 7, "Ramesh et al.", 2021, "2102.12092"),
+    Method("beit", "BEiT", 7, "Bao et al.", 2021, "2106.08254"),
+    Method("mae", "MAE", 7, "He et al.", 2021, "2111.06377"),
+    Method("simmim", "SimMIM", 8, "Xie et al.", 2021, "2111.09886"),
+    Method("maskfeat", "MaskFeat", 8, "Wei et al.", 2021, "2112.09133"),
+    Method("ummae", "UM-MAE", 8, "Li et al.", 2022, "2205.10063"),
+    Method("data2vec", "data2vec", 8, "Baevski et al.", 2022, "2202.03555"),
+    Method("msn", "MSN", 8, "Assran et al.", 2022, "2204.07141"),
+    Method("ijepa", "I-JEPA", 8, "Assran et al.", 2023, "2301.08243"),
+    Method("ibot", "iBOT", 9, "Zhou et al.", 2021, "2111.07832"),
+    Method("dinov2", "DINOv2", 9, "Oquab et al.", 2023, "2304.07193"),
+    Method("clip", "CLIP", 10, "Radford et al.", 2021, "2103.00020"),
+    Method("siglip", "SigLIP", 10, "Zhai et al.", 2023, "2303.15343"),
+    Method("sam", "SAM", 11, "Kirillov et al.", 2023, "2304.02643"),
+    Method("fastsam", "FastSAM", 12, "Zhao et al.", 2023, "2306.12156"),
+    Method("mobilesam", "MobileSAM", 12, "Zhang et al.", 2023, "2306.14289"),
+    Method("hqsam", "HQ-SAM", 12, "Ke et al.", 2023, "2306.01567"),
+    Method("matting", "Matting Anything", 12, "Li et al.", 2023, "2306.05399"),
+    Method("grounded_sam", "Grounded SAM", 12, "Ren et al.", 2024, "2401.14159"),
+    Method("maskfeat_video", "MaskFeat for video", 13, "Wei et al.", 2021, "2112.09133"),
+    Method("videomae", "VideoMAE", 13, "Tong et al.", 2022, "2203.12602"),
+    Method("unmasked_teacher", "Unmasked Teacher", 13, "Li et al.", 2023, "2303.16058"),
+)
+
+METHODS: dict[str, Method] = {row.name: row for row in _ROWS}
+
+
+def available() -> list[str]:
+    """Names of the methods that can be used, in the order of the course."""
+    return [row.name for row in _ROWS if row.code]
+
+
+def method_class(name: str) -> Any:
+    """The class of a method; only its own module is imported.
+
+    Raises:
+        InputError: an unknown name (with the nearest one), or a method that is still to come.
+    """
+    if name not in METHODS:
+        raise unknown("method", name, available())
+    row = METHODS[name]
+    if row.code is None:
+        where = f"part {row.part}, {PARTS[row.part]}"
+        raise InputError(f"{row.title} ({where}) is still to come; available: {', '.join(available())}.")
+    module, cls = row.code.split(":")
+    return getattr(import_module(module), cls)
+
+
+def markdown() -> str:
+    """The table as Markdown, one row a method, for the book."""
+    lines = [
+        "| Part | Method | Name | Paper | Code | Presets | Chapter | Lab | Golden cases |",
+        "| ---: | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in _ROWS:
+        paper = f"[{row.paper}](https://arxiv.org/abs/{row.arxiv})" if row.arxiv else row.paper
+        # A chapter is linked relative to the other pages of the book, which stand beside it.
+        chapter = f"[{row.chapter}]({row.chapter}.md)" if row.chapter else ""
+        cells = [
+            str(row.part),
+            row.title,
+            f"`{row.name}`",
+            paper,
+            f"`{row.file}`" if row.file else "to come",
+            ", ".join(f"`{preset}`" for preset in row.presets),
+            chapter,
+            f"`labs/{row.lab}`" if row.lab else "",
+            ", ".join(f"`{case}`" for case in row.golden),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,83 @@
+"""Every row of the catalogue points to things that exist, and everything that exists has a row."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sslcourse import catalogue
+from sslcourse.catalogue import METHODS, PARTS
+from sslcourse.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+ROWS = pytest.mark.parametrize("row", METHODS.values(), ids=METHODS)
+
+
+@ROWS
+def test_a_row_is_well_formed(row: catalogue.Method) -> None:
+    assert re.fullmatch(r"[a-z][a-z0-9_]*", row.name)
+    assert row.part in PARTS
+    assert 1990 < row.year < 2100
+    assert row.arxiv == "" or re.fullmatch(r"\d{4}\.\d{5}", row.arxiv)
+    # An arXiv identifier starts with the year and month of first publication.
+    assert row.arxiv == "" or int(row.arxiv[:2]) + 2000 == row.year
+    assert row.code is not None or not row.presets
+
+
+@ROWS
+def test_a_row_points_to_what_exists(row: catalogue.Method) -> None:
+    if row.code:
+        assert (ROOT / row.file).is_file()
+        cls = catalogue.method_class(row.name)
+        assert cls.name == row.name
+        assert tuple(cls.PRESETS) == row.presets
+        assert cls.__doc__
+    if row.chapter:
+        assert (ROOT / "book" / f"{row.chapter}.md").is_file()
+    if row.lab:
+        assert list((ROOT / "labs" / row.lab).glob("*.ipynb"))
+    for case in row.golden:
+        assert (ROOT / "tests" / "golden" / "cases" / f"{case}.json").is_file()
+
+
+def test_every_method_file_has_a_row() -> None:
+    files = {p.relative_to(ROOT).as_posix() for p in (ROOT / "sslcourse" / "methods").glob("[!_]*.py")}
+    assert files <= {row.file for row in METHODS.values()}
+
+
+def test_chapters_and_labs_of_a_part_are_listed() -> None:
+    """A chapter or lab numbered like a part belongs to at least one of its methods."""
+    listed = {row.chapter for row in METHODS.values()} | {row.lab for row in METHODS.values()}
+    methods_parts = {row.part for row in METHODS.values() if row.code}
+    found = [p.stem for p in (ROOT / "book").glob("[0-9][0-9]-*.md")]
+    found += [p.name for p in (ROOT / "labs").glob("[0-9][0-9]_*")]
+    assert {name for name in found if int(name[:2]) in methods_parts} <= listed
+
+
+def test_names_are_unique_and_ordered_by_part() -> None:
+    assert len(METHODS) == len(catalogue._ROWS)
+    parts = [row.part for row in METHODS.values()]
+    assert parts == sorted(parts)
+
+
+def test_unknown_and_unwritten_methods() -> None:
+    with pytest.raises(InputError, match="did you mean 'simclr'"):
+        catalogue.method_class("simclear")
+    to_come = next((row for row in METHODS.values() if row.code is None), None)
+    if to_come is not None:
+        with pytest.raises(InputError, match="still to come; available: "):
+            catalogue.method_class(to_come.name)
+
+
+def test_markdown_has_a_row_a_method_and_no_broken_cells() -> None:
+    lines = catalogue.markdown().splitlines()
+    assert len(lines) == 2 + len(METHODS)
+    assert len({line.count(" | ") for line in lines}) == 1
+    assert any("[Chen et al. 2020](https://arxiv.org/abs/2002.05709)" in line for line in lines)
+
+
+def test_the_catalogue_does_not_import_torch() -> None:
+    code = "import sys, sslcourse.catalogue; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
