@@ -1,0 +1,1 @@
+"""Speed and memory against peers: every figure is a ratio measured in one run. `python -m benchmarks --help`."""

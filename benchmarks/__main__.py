@@ -1,0 +1,116 @@
+"""`python -m benchmarks [ROW ...]`: measure rows, print one table, write benchmarks/results.json."""
+
+import argparse
+import json
+import os
+import pkgutil
+import platform
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+import benchmarks
+from benchmarks.harness import Outcome, Row, run
+from sslcourse.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+RESULTS = Path(__file__).parent / "results.json"
+SIGNS = {"speed": ">=", "memory": "<=", "seconds": "<="}
+UNITS = {"speed": "x", "memory": "x", "seconds": " s"}
+
+
+def all_rows() -> list[Row]:
+    """The rows of every module of this package that has some, in alphabetical order of the modules."""
+    names = sorted(m.name for m in pkgutil.iter_modules(benchmarks.__path__) if m.name != "__main__")
+    modules = [import_module(f"benchmarks.{name}") for name in names]
+    return [row for module in modules for row in getattr(module, "ROWS", [])]
+
+
+def select(names: list[str]) -> list[Row]:
+    """The rows called `names`, all of them for an empty list."""
+    rows = all_rows()
+    known = {row.name for row in rows}
+    for name in names:
+        if name not in known:
+            raise unknown("benchmark row", name, known)
+    return [row for row in rows if not names or row.name in names]
+
+
+def table(outcomes: list[Outcome]) -> "Table":
+    """One line a row: ratio, range, target, verdict."""
+    from rich.table import Table
+
+    view = Table("row", "task", "peer", "value [min-max]", "target", "", "detail")
+    colours = {"pass": "green", "short": "red", "skipped": "yellow"}
+    for outcome in outcomes:
+        row, unit = outcome.row, UNITS[outcome.row.kind]
+        value = "-" if outcome.value is None else f"{outcome.value:.2f}{unit} [{outcome.low:.2f}-{outcome.high:.2f}]"
+        verdict = f"[{colours[outcome.status]}]{outcome.status}[/]"
+        target = f"{SIGNS[row.kind]} {row.target:g}{unit}"
+        view.add_row(row.name, row.what, row.peer, value.replace("[", r"\["), target, verdict, outcome.detail)
+    return view
+
+
+def as_json(outcomes: list[Outcome]) -> dict[str, object]:
+    """The table and what it was measured on."""
+    machine = {
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "platform": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+    rows = [
+        {
+            "row": o.row.name,
+            "task": o.row.what,
+            "peer": o.row.peer,
+            "kind": o.row.kind,
+            "value": o.value,
+            "min": o.low,
+            "max": o.high,
+            "target": o.row.target,
+            "status": o.status,
+            "detail": o.detail,
+        }
+        for o in outcomes
+    ]
+    return {"machine": machine, "rows": rows}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Speed and memory against peers.")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help="names of rows (default: all)")
+    parser.add_argument("--list", action="store_true", help="print the rows and stop")
+    parser.add_argument("--rounds", type=int, default=7, help="timed rounds a row (default 7)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="where to write the JSON")
+    args = parser.parse_args()
+    try:
+        rows = select(args.rows)
+    except InputError as error:
+        print(error)
+        return 2
+    if args.list:
+        for row in rows:
+            print(f"{row.name:16} {row.peer:24} {row.what}")
+        return 0
+    outcomes = []
+    for row in rows:
+        print(f"{row.name} against {row.peer} ...", flush=True)
+        outcomes.append(run(row, args.rounds))
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 180).print(table(outcomes))
+    args.out.write_text(json.dumps(as_json(outcomes), indent=2) + "\n")
+    print(f"written to {args.out.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
