@@ -58,15 +58,37 @@ class Images:
         device: torch.device | str | None = None,
         shuffle: bool = True,
         drop_last: bool = True,
+        start: int = 0,
+        rows: Tensor | None = None,
     ) -> Iterator[Batch]:
-        """Yield (images, labels, indices); the order depends on (seed, epoch) only."""
-        n = len(self)
-        order = torch.randperm(n, generator=step_generator(seed, epoch)) if shuffle else torch.arange(n)
-        end = n - n % batch_size if drop_last else n
-        for start in range(0, end, batch_size):
-            index = order[start : start + batch_size]
+        """Yield (images, labels, indices); the order depends on (seed, epoch) only.
+
+        `start` leaves out that many batches, to continue in the middle of an epoch; `rows` (int64 positions in a batch)
+        are those that this process wants of every batch when several share it.
+        """
+        for index in batch_indices(
+            len(self), batch_size, seed=seed, epoch=epoch, shuffle=shuffle, drop_last=drop_last, start=start, rows=rows
+        ):
             at = index.to(self.images.device)
             images, labels = self.images[at], self.labels[at]
             if device is not None:
                 images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
             yield images, labels, index
+
+
+def batch_indices(
+    n: int,
+    batch_size: int,
+    *,
+    seed: int = 0,
+    epoch: int = 0,
+    shuffle: bool = True,
+    drop_last: bool = True,
+    start: int = 0,
+    rows: Tensor | None = None,
+) -> list[Tensor]:
+    """Positions of the images of each batch of an epoch over `n` images, with the arguments of `Images.batches`."""
+    order = torch.randperm(n, generator=step_generator(seed, epoch)) if shuffle else torch.arange(n)
+    order = order[start * batch_size : n - n % batch_size if drop_last else n]
+    batches = [index for index in order.split(batch_size) if len(index)]
+    return batches if rows is None else [index[rows[rows < len(index)]] for index in batches]

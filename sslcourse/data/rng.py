@@ -1,7 +1,7 @@
 """Seeded, stateless random streams.
 
-A run never stores the state of a random generator: step `s` of seed `k` draws from `step_generator(k, s)`. So a run that
-stops and resumes sees the same numbers as one that never stopped, and so does a GPU (all draws happen on the CPU).
+A run never stores the state of a random generator: step `s` of seed `k` draws from `step_generator(k, s)`, so a run
+that stops and resumes sees the same numbers as one that never stopped, and so does a GPU (all draws happen on the CPU).
 """
 
 import torch

@@ -1,0 +1,54 @@
+"""Backbones by name: every one maps (B, 3, H, W) to (B, num_features)."""
+
+from typing import Any
+
+from torch import nn
+
+from sslcourse.errors import InputError, unknown
+from sslcourse.nn.convnet import ConvNet
+
+SMALL_IMAGE = 64  # up to this side a ResNet gets the small-image stem
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2")
+VITS = ("vit_tiny_patch16", "vit_small_patch16", "vit_base_patch16", "vit_large_patch16")
+
+
+def backbone(name: str, image_size: int = 224, **kwargs: Any) -> nn.Module:
+    """An untrained backbone with `num_features`, (B, 3, H, W) float -> (B, num_features).
+
+    Args:
+        name: "convnet", the small network of the CPU presets; "resnet18", "resnet50", ... of timm, with a 3x3 stride 1
+            stem and no max-pooling where `image_size` <= 64 (SimCLR, Chen et al. 2020, appendix B.9), which they would
+            otherwise shrink 4 times before the first block; "vit_small_patch16", ... of timm, the class token.
+        image_size: side of the training images in pixels; a ViT's position embedding is made for it and interpolated
+            for others.
+        kwargs: passed on to `ConvNet` or `timm.create_model`.
+
+    Raises:
+        InputError: an unknown name, or a size that the network cannot take.
+    """
+    if name not in NAMES:
+        raise unknown("backbone", name, NAMES)
+    if image_size < 8:
+        raise InputError(f"Backbones take images of 8 pixels or more; got image_size={image_size}.")
+    if name == "convnet":
+        return ConvNet(**kwargs)
+    import timm  # seconds to import, and the CPU presets do without it
+
+    if name in VITS:
+        if image_size % 16:
+            raise InputError(f"{name} cuts images into 16 px patches; image_size={image_size} is not a multiple of 16.")
+        return timm.create_model(f"{name}_224", num_classes=0, img_size=image_size, dynamic_img_size=True, **kwargs)
+    model = timm.create_model(name, num_classes=0, **kwargs)
+    return small_image_stem(model) if image_size <= SMALL_IMAGE else model
+
+
+NAMES = ("convnet", *RESNETS, *VITS)
+
+
+def small_image_stem(resnet: nn.Module) -> nn.Module:
+    """Replace the 7x7 stride 2 convolution of a timm ResNet by a 3x3 stride 1 one and leave out the max-pooling."""
+    old: Any = resnet.conv1
+    resnet.conv1 = nn.Conv2d(old.in_channels, old.out_channels, 3, stride=1, padding=1, bias=False)
+    nn.init.kaiming_normal_(resnet.conv1.weight, mode="fan_out", nonlinearity="relu")
+    resnet.maxpool = nn.Identity()
+    return resnet

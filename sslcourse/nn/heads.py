@@ -1,0 +1,60 @@
+"""Projection and prediction heads: what stands between the backbone and the loss, and is thrown away afterwards."""
+
+from torch import nn
+
+from sslcourse.errors import InputError
+
+
+def projection_head(
+    in_features: int,
+    hidden: int = 2048,
+    out: int = 128,
+    *,
+    layers: int = 2,
+    bn: bool = True,
+    last_bn: bool = False,
+    last_affine: bool = True,
+) -> nn.Sequential:
+    """A multi-layer perceptron: (linear, batch norm, ReLU) x (layers - 1), then linear, then maybe batch norm.
+
+    The heads of the papers are settings of it; `D` is the width of the backbone:
+
+    ==================  =================================================================================
+    SimCLR              ``projection_head(D, D, 128)`` in the text (section 2.1: one hidden layer); its code has batch
+                        norm in it and, in the last layer too, ``last_bn=True``. "linear" of its figure 8 is
+                        ``layers=1``; "none" is `nn.Identity`.
+    MoCo v1             ``projection_head(D, 0, 128, layers=1)``
+    MoCo v2             ``projection_head(D, D, 128, bn=False)`` (section 3: "2-layer MLP head, hidden layer 2048-d")
+    MoCo v3 projector   ``projection_head(D, 4096, 256, layers=3, last_bn=True, last_affine=False)``
+    MoCo v3 predictor   ``projection_head(256, 4096, 256, layers=2, last_bn=True, last_affine=False)``
+    ==================  =================================================================================
+
+    A linear layer followed by batch norm has no bias, which the norm would remove.
+
+    Args:
+        in_features: width D of what comes in.
+        hidden: width of the hidden layers; unused when ``layers=1``.
+        out: width of the embedding.
+        layers: number of linear layers, >= 1.
+        bn: batch norm after each hidden linear layer.
+        last_bn: batch norm after the last linear layer.
+        last_affine: whether that norm has a scale and a shift.
+
+    Shape: (B, in_features) -> (B, out).
+    """
+    if layers < 1 or in_features < 1 or out < 1 or (layers > 1 and hidden < 1):
+        raise InputError(
+            f"projection_head needs layers >= 1 and widths >= 1; got {in_features=}, {hidden=}, {out=}, {layers=}."
+        )
+    modules: list[nn.Module] = []
+    width = in_features
+    for _ in range(layers - 1):
+        modules.append(nn.Linear(width, hidden, bias=not bn))
+        if bn:
+            modules.append(nn.BatchNorm1d(hidden))
+        modules.append(nn.ReLU(inplace=True))
+        width = hidden
+    modules.append(nn.Linear(width, out, bias=not last_bn))
+    if last_bn:
+        modules.append(nn.BatchNorm1d(out, affine=last_affine))
+    return nn.Sequential(*modules)
