@@ -1,0 +1,250 @@
+"""Locks that a Linux process puts on itself before it runs a student's code; standard library only.
+
+Each function applies one lock and says whether it held, so the grader can report what really protects a grade:
+`namespaces` (no network, own process table), `landlock` (which files exist for the process), `drop_root`,
+`limits` (memory, CPU, files, processes) and `system_calls` (no new programs, no signals to others, no sockets).
+"""
+
+import ctypes
+import ctypes.util
+import os
+import resource
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Iterable
+
+_NEW = {"mount": 0x00020000, "uts": 0x04000000, "ipc": 0x08000000, "user": 0x10000000, "pid": 0x20000000}
+_NEWNET = 0x40000000
+_MS_REC_PRIVATE, _MS_NOSUID_NODEV_NOEXEC = 0x4000 | 0x40000, 0x2 | 0x4 | 0x8
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same numbers on every architecture
+_ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
+_CLONE_THREAD, _EPERM, _ENOSYS = 0x00010000, 1, 38
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _prctl(option: int, value: int) -> bool:
+    return _libc().prctl(option, ctypes.c_ulong(value), 0, 0, 0) == 0
+
+
+def undumpable() -> None:
+    """Forbid other processes of the same user to trace this one or to read its memory and environment."""
+    if sys.platform == "linux":
+        _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def die_with_parent() -> None:
+    """Be killed when the parent dies, and adopt orphaned grandchildren so that they can be found and killed."""
+    if sys.platform == "linux":
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _prctl(_PR_SET_SUBREAPER, 1)
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w") as file:
+        file.write(text)
+
+
+def namespaces(scratch: str) -> list[str]:
+    """Leave the host's network, process table and IPC; give `scratch` a private 64 MB memory file system.
+
+    Must run before threads exist. Returns the namespaces that were left. When "pid" is among them the caller has
+    become process 1 of a new table: no signal from inside can kill it, and everything in it dies with it.
+    """
+    if sys.platform != "linux":
+        return []
+    libc, uid, gid = _libc(), os.getuid(), os.getgid()
+    rights = 0 if uid == 0 else _NEW["user"]
+    flags = rights | _NEW["mount"] | _NEW["uts"] | _NEW["ipc"] | _NEW["pid"] | _NEWNET
+    if libc.unshare(flags) != 0:
+        return []
+    if rights:
+        try:
+            _write("/proc/self/setgroups", "deny")
+            _write("/proc/self/uid_map", f"{uid} {uid} 1")
+            _write("/proc/self/gid_map", f"{gid} {gid} 1")
+        except OSError:
+            return ["net", "ipc"]
+    child = os.fork()
+    if child:  # the outer half only waits, and passes the end on
+        os.closerange(3, 64)
+        _, status = os.waitpid(child, 0)
+        os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    held = ["net", "ipc", "pid"]
+    if libc.mount(b"none", b"/", None, _MS_REC_PRIVATE, None) == 0:
+        if libc.mount(b"proc", b"/proc", b"proc", _MS_NOSUID_NODEV_NOEXEC, None) == 0:
+            held.append("proc")
+        options = b"size=64m,mode=0777"
+        if libc.mount(b"tmpfs", scratch.encode(), b"tmpfs", _MS_NOSUID_NODEV_NOEXEC, options) == 0:
+            held.append("scratch")
+    return held
+
+
+def drop_root(uid: int) -> bool:
+    """Become the unprivileged user `uid` when root; process limits do not bind root. True when not root afterwards."""
+    if os.getuid() == 0 and uid:
+        try:
+            os.setgroups([])
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+        except OSError:
+            return False
+    if sys.platform == "linux":
+        _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+        undumpable()
+    return os.getuid() != 0
+
+
+# ---------------------------------------------------------------------------------------------------- landlock
+
+_FS_ALL = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1, 5: (1 << 16) - 1}
+_FS_READ_FILE, _FS_READ = 1 << 2, (1 << 2) | (1 << 3) | (1 << 0)  # read file; read directory; execute (mmap of .so)
+_FILE_ONLY = (1 << 0) | (1 << 1) | (1 << 2) | (1 << 14) | (1 << 15)
+
+
+def landlock(readable: Iterable[str], writable: Iterable[str]) -> int:
+    """Hide every file but these; forbid TCP and (newer kernels) signals to outside. Returns the ABI, 0 if absent."""
+    if sys.platform != "linux":
+        return 0
+    libc = _libc()
+    abi = libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
+    if abi < 1:
+        return 0
+    fs = _FS_ALL.get(abi, (1 << 16) - 1)
+    net = 3 if abi >= 4 else 0
+    scoped = 3 if abi >= 6 else 0
+    attr = struct.pack("<QQQ", fs, net, scoped)[: 24 if abi >= 6 else 16 if abi >= 4 else 8]
+    ruleset = libc.syscall(_CREATE_RULESET, attr, ctypes.c_size_t(len(attr)), ctypes.c_uint32(0))
+    if ruleset < 0:
+        return 0
+    for paths, rights in ((readable, _FS_READ), (writable, fs)):
+        for path in paths:
+            _allow(libc, ruleset, path, rights & fs)
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    held = libc.syscall(_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0)) == 0
+    os.close(ruleset)
+    return abi if held else 0
+
+
+def _allow(libc: ctypes.CDLL, ruleset: int, path: str, rights: int) -> None:
+    try:
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return
+    if not os.path.isdir(path):
+        rights &= _FILE_ONLY
+    rule = struct.pack("<Qi", rights, fd)
+    libc.syscall(_ADD_RULE, ctypes.c_int(ruleset), ctypes.c_int(1), rule, ctypes.c_uint32(0))
+    os.close(fd)
+
+
+# ---------------------------------------------------------------------------------------------------- per exercise
+
+
+def limits(*, data_mb: int, cpu_s: int, processes: int) -> None:
+    """Bound memory (data, not address space: CUDA builds map gigabytes), CPU time, file size and open files."""
+    used = _data_mb()
+    wanted = {
+        resource.RLIMIT_DATA: (used + data_mb) << 20,
+        resource.RLIMIT_CPU: cpu_s,
+        resource.RLIMIT_FSIZE: 16 << 20,
+        resource.RLIMIT_NOFILE: 64,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_NPROC: processes,
+    }
+    for kind, value in wanted.items():
+        _, hard = resource.getrlimit(kind)
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        try:
+            resource.setrlimit(kind, (value, value))
+        except (OSError, ValueError):
+            continue
+
+
+def _data_mb() -> int:
+    try:
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) >> 10 for line in status if line.startswith("VmData"))
+    except (OSError, StopIteration):
+        return 0
+
+
+class _Compare(ctypes.Structure):
+    _fields_ = (("arg", ctypes.c_uint), ("op", ctypes.c_int), ("a", ctypes.c_uint64), ("b", ctypes.c_uint64))
+
+
+# Nothing that an exercise needs: other programs, other processes, sockets, mounts, kernel interfaces.
+_FORBIDDEN = """
+execve execveat fork vfork kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open pidfd_send_signal
+pidfd_getfd ptrace process_vm_readv process_vm_writev process_madvise socket connect bind listen accept accept4
+mount umount2 pivot_root chroot setns unshare mount_setattr move_mount fsopen fsmount open_tree bpf perf_event_open
+userfaultfd keyctl add_key request_key io_uring_setup io_uring_enter io_uring_register init_module finit_module
+delete_module kexec_load reboot swapon swapoff sethostname setdomainname name_to_handle_at open_by_handle_at
+personality quotactl acct settimeofday clock_settime
+"""
+
+
+def system_calls() -> bool:
+    """A seccomp filter through libseccomp: the calls above fail with EPERM; threads may start, processes may not."""
+    name = ctypes.util.find_library("seccomp") if sys.platform == "linux" else None
+    try:
+        lib = ctypes.CDLL(name or "libseccomp.so.2")
+    except OSError:
+        return False
+    lib.seccomp_init.restype = ctypes.c_void_p
+    context = ctypes.c_void_p(lib.seccomp_init(ctypes.c_uint32(_ALLOW)))
+    if not context:
+        return False
+
+    def refuse(call: str, error: int, *conditions: _Compare) -> None:
+        number = lib.seccomp_syscall_resolve_name(call.encode())
+        if number >= 0:
+            array = (_Compare * max(1, len(conditions)))(*conditions)
+            lib.seccomp_rule_add_array(context, ctypes.c_uint32(_ERRNO | error), number, len(conditions), array)
+
+    for call in _FORBIDDEN.split():
+        refuse(call, _EPERM)
+    refuse("clone3", _ENOSYS)  # its flags are behind a pointer that a filter cannot read; libc then uses clone
+    masked_equal = 7
+    refuse("clone", _EPERM, _Compare(0, masked_equal, _CLONE_THREAD, 0))
+    held = lib.seccomp_load(context) == 0
+    lib.seccomp_release(context)
+    return held
+
+
+def kill_descendants() -> None:
+    """Kill and reap every child, those adopted from dead children included, until none is left."""
+    for _ in range(1000):
+        for pid in _children():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+
+
+def _children() -> list[int]:
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children") as file:
+            return [int(pid) for pid in file.read().split()]
+    except OSError:
+        return []
+
+
+def has_network() -> bool:
+    """Whether an internet socket can be opened at all."""
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM).close()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,242 @@
+"""Grades one notebook: forks a worker an exercise, runs the hidden checks against it, keeps a row a property.
+
+Rows exist from the start with zero points and are filled in as properties are earned, so whatever breaks fails closed.
+"""
+
+import inspect
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autograder.answers import trusted_functions
+from autograder.compare import Lost, diagnose, sentence
+from autograder.intake import Submission
+from autograder.notebook import Exercise, Lab, is_stub
+from autograder.policy import literal, objections, preamble_imports, similarity
+from autograder.rubric import Check, Draw, Wrong, answers_of, collect, import_answers, import_checks
+from autograder.sandbox import Zygote
+from autograder.student import Setup, Student, Worker
+from sslcourse.errors import InputError
+
+EARNED, LOST, UNTRIED, SKIPPED = "earned", "lost", "not attempted", "not run"
+_MAX_DEATHS = 2
+_ALIKE = 0.95
+
+
+@dataclass
+class Row:
+    """One property of one exercise."""
+
+    exercise: str
+    check: str
+    title: str
+    out_of: float
+    points: float = 0.0
+    status: str = LOST
+    message: str = ""
+    diagnosis: str = ""  # the known mistake that behaves like this answer
+    hint: str = ""
+
+
+@dataclass
+class Grade:
+    """Everything that is recorded about one hand-in."""
+
+    student: str
+    lab: str
+    rows: list[Row] = field(default_factory=list)
+    by_hand: dict[str, dict[str, Any]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)  # for the student
+    remarks: list[str] = field(default_factory=list)  # for the instructor
+    refused: str = ""
+    output: dict[str, str] = field(default_factory=dict)
+    hints_used: dict[str, int] = field(default_factory=dict)
+    sandbox: str = ""
+    seconds: float = 0.0
+
+    @property
+    def points(self) -> float:
+        return sum(min(max(r.points, 0.0), r.out_of) for r in self.rows)
+
+    @property
+    def out_of(self) -> float:
+        return sum(r.out_of for r in self.rows)
+
+    def of(self, exercise: str) -> list[Row]:
+        """The rows of one exercise."""
+        return [r for r in self.rows if r.exercise == exercise]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self) | {"points": self.points, "out_of": self.out_of}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "Grade":
+        """The inverse of `as_dict`."""
+        known = {k: v for k, v in data.items() if k in cls.__dataclass_fields__}
+        return cls(**known | {"rows": [Row(**r) for r in data["rows"]]})
+
+
+class Grader:
+    """The checks of one lab, ready to run. Makes sure first that they accept the course's own solution."""
+
+    def __init__(self, lab: Lab, zygote: Zygote, secret: str, solution: dict[str, str] | None = None) -> None:
+        self.lab, self.zygote, self.secret = lab, zygote, secret
+        module = import_checks(lab.name)
+        if module is None:
+            raise InputError(f"lab {lab.name} has no checks: write autograder/checks/lab{lab.name[:2]}.py.")
+        self.checks = collect(module)
+        self.solution = solution or {}
+        self.wrong = self._known_wrong()
+        self.fingerprint = inspect.getsource(module)
+        self._match_points()
+
+    def _match_points(self) -> None:
+        for exercise in self.lab.exercises:
+            total = sum(c.points for c in self.checks if c.exercise == exercise.name)
+            if total != exercise.points:
+                raise InputError(
+                    f"the checks of {exercise.name} are worth {total:g} points, its cell says {exercise.points:g}."
+                )
+        names = {e.name for e in self.lab.exercises}
+        for check in self.checks:
+            if check.exercise not in names:
+                raise InputError(
+                    f"check {check.name} is for '{check.exercise}', which lab {self.lab.name} does not have."
+                )
+
+    def _known_wrong(self) -> dict[str, dict[str, tuple[str, Callable[..., Any]]]]:
+        """exercise -> name of the mistake -> (hint, the wrong function)."""
+        found: dict[str, dict[str, tuple[str, Callable[..., Any]]]] = {}
+        for wrong in answers_of(import_answers(self.lab.name), Wrong):
+            if wrong.exercise in self.solution:
+                names = trusted_functions(self.lab, wrong.exercise, wrong.source(self.solution[wrong.exercise]))
+                found.setdefault(wrong.exercise, {})[wrong.name] = (wrong.hint, names[wrong.exercise])
+        return found
+
+    def preflight(self) -> None:
+        """Grade the course's own solution; anything but full marks is a mistake of ours, named with its place."""
+        grade = self.grade(Submission("preflight", self.solution, {}), strict=True)
+        for row in grade.rows:
+            if row.status != EARNED:
+                raise InputError(
+                    f"the check {row.check} in checks/lab{self.lab.name[:2]}.py does not accept the solution of "
+                    f"{row.exercise}: {row.message} Nothing was graded."
+                )
+
+    def grade(self, submission: Submission, *, strict: bool = False) -> Grade:
+        """All rows of one submission. `strict`: an exception inside a check is the check's own bug."""
+        start = time.monotonic()
+        grade = Grade(submission.student, self.lab.name, notes=list(submission.notes), hints_used=submission.hints)
+        grade.sandbox = str(self.zygote.protection)
+        grade.rows = [Row(c.exercise, c.name, c.title, c.points) for c in self.checks]
+        for exercise in self.lab.exercises:
+            self._exercise(exercise, submission, grade, strict)
+        for grade_id, (points, released) in self.lab.by_hand.items():
+            text = submission.written.get(grade_id, "")
+            grade.by_hand[grade_id] = {"out_of": points, "attempted": bool(text) and not is_stub(text, released)}
+        grade.seconds = round(time.monotonic() - start, 3)
+        return grade
+
+    def refuse(self, student: str, reason: str) -> Grade:
+        """A recorded zero with its reason."""
+        grade = Grade(student, self.lab.name, refused=reason, sandbox=str(self.zygote.protection))
+        grade.rows = [Row(c.exercise, c.name, c.title, c.points, message=reason) for c in self.checks]
+        grade.by_hand = {k: {"out_of": p, "attempted": False} for k, (p, _) in self.lab.by_hand.items()}
+        return grade
+
+    def _exercise(self, exercise: Exercise, submission: Submission, grade: Grade, strict: bool) -> None:
+        rows, source = grade.of(exercise.name), submission.sources.get(exercise.name)
+        reason, status = _not_gradable(exercise, source)
+        if reason or source is None:
+            for row in rows:
+                row.status, row.message = status, reason
+            return
+        setup = Setup(
+            cells=[("preamble", preamble_imports(self.lab.preamble)), (exercise.name, source)],
+            offers=self.lab.offers(exercise),
+        )
+        worker = Worker(self.zygote, setup)
+        reference = self.lab.reference(exercise.name) if exercise.library else _no_reference
+        student = Student(worker, exercise.name, reference)
+        try:
+            for row, check in zip(rows, [c for c in self.checks if c.exercise == exercise.name], strict=True):
+                student.check = check.name
+                self._run(check, row, student, source, submission.student, strict)
+            if worker.output.strip():
+                grade.output[exercise.name] = worker.output
+        finally:
+            worker.close()
+        self._explain(exercise, student, rows)
+        if strict or not exercise.library:
+            return
+        alike = similarity(source, inspect.getsource(reference))
+        if alike >= _ALIKE:
+            grade.remarks.append(f"{exercise.name}: {alike:.0%} the same code as the library's own.")
+
+    def _run(self, check: Check, row: Row, student: Student, source: str, name: str, strict: bool) -> None:
+        if student.worker.deaths >= _MAX_DEATHS:
+            row.status, row.message = SKIPPED, "not run: your code had already been stopped twice."
+            return
+        given = {
+            "student": student,
+            "draw": Draw(self.secret, self.lab.name, name, check.name, source),
+            "answer": literal(source, "prediction"),
+        }
+        try:
+            check.run(**{k: given[k] for k in check.needs})
+            row.status, row.points = EARNED, row.out_of
+        except Lost as lost:
+            row.message = str(lost)
+        except AssertionError as failed:
+            row.message = str(failed).split("\n")[0] or "this property does not hold."
+            _mark_failed(student, check)
+        except Exception as error:
+            if strict:
+                raise InputError(f"{_place(error)}: {type(error).__name__}: {error}. Nothing was graded.") from error
+            row.message = "what your function returned could not be used: look at its type and shape."
+            _mark_failed(student, check)
+
+    def _explain(self, exercise: Exercise, student: Student, rows: list[Row]) -> None:
+        known = self.wrong.get(exercise.name, {})
+        found = diagnose(student.records, {name: function for name, (_, function) in known.items()})
+        for row in rows:
+            if row.check in found and row.status == LOST:
+                row.diagnosis = found[row.check]
+                row.hint = known[row.diagnosis][0]
+
+
+def _not_gradable(exercise: Exercise, source: str | None) -> tuple[str, str]:
+    if source is None:
+        return "the cell of this exercise is missing: take it from a fresh copy of the lab.", LOST
+    if is_stub(source, exercise.stub):
+        if exercise.role == "predict":
+            return "no prediction yet: write it down before you run the experiment.", UNTRIED
+        return f'not written yet. A first step: hint("{exercise.name}", 1).', UNTRIED
+    problems = objections(source, exercise.banned)
+    return (" ".join(problems[:3]), LOST) if problems else ("", "")
+
+
+def _no_reference(*_: Any, **__: Any) -> Any:
+    raise ValueError("this exercise names no library function to compare with")
+
+
+def _mark_failed(student: Student, check: Check) -> None:
+    for record in reversed(student.records):
+        if record.check == check.name:
+            record.failed = True
+            return
+
+
+def _place(error: Exception) -> str:
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).parent.name == "checks"]
+    last = frames[-1] if frames else traceback.extract_tb(error.__traceback__)[-1]
+    return f"a bug in the checks at {Path(last.filename).name}, line {last.lineno}"
+
+
+def first_error(outcome: Any) -> str:
+    """The sentence of an outcome's error, "" without one."""
+    return sentence(outcome.error) if outcome.error else ""

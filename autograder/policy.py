@@ -1,0 +1,119 @@
+"""What a student's cell may contain, decided by reading it; and what a typed prediction says."""
+
+import ast
+import difflib
+from typing import Any
+
+from autograder.notebook import without_magics
+
+_PREAMBLE = {"torch", "math", "typing", "collections", "itertools", "functools", "dataclasses", "numpy", "__future__"}
+_HARMLESS = """operator random time warnings copy contextlib abc enum string re sys os io json types inspect"""
+ALLOWED_IMPORTS = _PREAMBLE | set(_HARMLESS.split())
+MAX_SOURCE = 200 << 10
+
+
+def preamble_imports(source: str) -> str:
+    """Only the imports of allow-listed libraries from a preamble cell, as source."""
+    try:
+        tree = ast.parse(without_magics(source))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ""
+    kept = []
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            node.names = [a for a in node.names if a.name.split(".")[0] in _PREAMBLE]
+            kept += [ast.unparse(node)] if node.names else []
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in _PREAMBLE:
+            kept.append(ast.unparse(node))
+    return "\n".join(kept)
+
+
+def objections(source: str, banned: tuple[str, ...]) -> list[str]:
+    """Why this cell cannot be graded as it is, one sentence each; [] when it can."""
+    if len(source) > MAX_SOURCE:
+        return [f"the cell holds {len(source) >> 10} KB of code; the grader reads at most {MAX_SOURCE >> 10} KB."]
+    try:
+        tree = ast.parse(source)
+    except SyntaxError as error:
+        return [f"line {error.lineno} of your cell is not Python: {error.msg}."]
+    except (ValueError, RecursionError, MemoryError):
+        return ["the cell cannot be read as Python."]
+    found: list[str] = []
+    for node in ast.walk(tree):
+        for module in _imported(node):
+            if module.split(".")[0] not in ALLOWED_IMPORTS:
+                found.append(f"line {_line(node)} imports {module}: the exercise asks for your own code in PyTorch.")
+        name = _name(node)
+        if name in banned:
+            found.append(
+                f"line {_line(node)} uses {name}, which answers the question by itself: write it from its parts."
+            )
+    return list(dict.fromkeys(found))
+
+
+def _line(node: ast.AST) -> int:
+    return int(getattr(node, "lineno", 0))
+
+
+def _imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [a.name for a in node.names]
+    if isinstance(node, ast.ImportFrom):
+        return [node.module or "."]
+    return []
+
+
+def _name(node: ast.AST) -> str:
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.alias):
+        return node.name.split(".")[-1]
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):  # getattr(F, "cosine_similarity")
+        return node.value if node.value.isidentifier() else ""
+    return ""
+
+
+def literal(source: str, name: str) -> Any:
+    """The value of `name = <literal>` in a cell, read without running it; None when there is none."""
+    try:
+        tree = ast.parse(without_magics(source))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
+            try:
+                return ast.literal_eval(node.value)
+            except (ValueError, TypeError, RecursionError, MemoryError):
+                return None
+    return None
+
+
+def normalised(source: str) -> str:
+    """The code without names of variables, docstrings and layout: what stays when a copy is disguised."""
+    try:
+        tree = ast.parse(without_magics(source))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ""
+    names: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name | ast.arg):
+            key = node.id if isinstance(node, ast.Name) else node.arg
+            new = names.setdefault(key, f"v{len(names)}")
+            if isinstance(node, ast.Name):
+                node.id = new
+            else:
+                node.arg, node.annotation = new, None
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            body = [s for s in node.body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
+            node.body = body or [ast.Pass()]
+            if isinstance(node, ast.FunctionDef):
+                node.returns = None
+    return ast.unparse(tree)
+
+
+def similarity(a: str, b: str) -> float:
+    """Share of equal normalised code of two cells, 0 to 1."""
+    x, y = normalised(a).split(), normalised(b).split()
+    return difflib.SequenceMatcher(None, x, y, autojunk=False).ratio() if x and y else 0.0

@@ -1,0 +1,226 @@
+"""What a check holds in its hands: the student's function, bound to one exercise and run in a sandboxed worker."""
+
+import contextlib
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from autograder import wire
+from autograder.compare import Lost, Outcome, Record, difference, fresh_copy, gradient_difference, run_here, sentence
+from autograder.sandbox import Zygote
+
+_MAX_GRAPHS = 4096
+
+
+@dataclass
+class Setup:
+    """What a worker loads before the first call of an exercise."""
+
+    cells: list[tuple[str, str]]
+    offers: dict[str, Callable[..., Any]] = field(default_factory=dict)
+    banned: tuple[str, ...] = ("sslcourse", "autograder", "solutions")
+
+
+class Worker:
+    """One forked process with the student's cells in it. Started on first use, and again after it died."""
+
+    def __init__(self, zygote: Zygote, setup: Setup) -> None:
+        self.zygote, self.setup = zygote, setup
+        self.sock: socket.socket | None = None
+        self.output = ""  # what the cells printed while loading
+        self.deaths = 0
+        self._graphs: dict[str, tuple[Any, list[Tensor]]] = {}
+
+    def start(self) -> Outcome:
+        """Fork and load; the outcome holds the error if the cells do not even run."""
+        if self.sock is not None:
+            return Outcome()
+        self.sock = self.zygote.fork()
+        outcome, reply = self._request(
+            {
+                "op": "load",
+                "cells": [list(cell) for cell in self.setup.cells],
+                "offers": list(self.setup.offers),
+                "banned": list(self.setup.banned),
+            },
+            {},
+        )
+        self.output = str(reply.get("output", ""))[: 16 << 10]
+        return outcome
+
+    def run_cell(self, name: str, source: str) -> Outcome:
+        """Run one more cell in the worker (public checks)."""
+        failed = self.start()
+        return failed if failed.error else self._request({"op": "run", "cell": name, "source": source}, {})[0]
+
+    def call(self, target: str, args: Any, kwargs: Any, *, grad: bool = False, **more: Any) -> Outcome:
+        """Call `target` with copies of the arguments; callables among them answer from this side.
+
+        `more` goes to the worker as it is: `method` (dotted name), `seed` (of the global generator), `keep` (return a
+        handle instead of the value).
+        """
+        failed = self.start()
+        if failed.error:
+            return failed
+        callbacks: dict[str, Callable[..., Any]] = {}
+
+        def by_handle(value: Any) -> Any:
+            if isinstance(value, wire.Ref | Tensor | wire.Scattered) or not callable(value):
+                if isinstance(value, list | tuple):
+                    return type(value)(by_handle(v) for v in value)
+                if isinstance(value, dict):
+                    return {k: by_handle(v) for k, v in value.items()}
+                return value
+            key = f"@{len(callbacks)}"
+            callbacks[key] = value
+            return wire.Ref(key)
+
+        a, k = by_handle(list(fresh_copy(args))), by_handle(fresh_copy(kwargs))
+        request = {"op": "call", "target": target, "args": a, "kwargs": k, "grad": grad, **more}
+        return self._request(request, callbacks)[0]
+
+    def state(self, target: wire.Ref, load: dict[str, Tensor] | None = None) -> Outcome:
+        """The state dict of a module in the worker, after loading one when given."""
+        return self._request({"op": "state", "target": target.key, "load": load}, {})[0]
+
+    def info(self, target: wire.Ref) -> Outcome:
+        """Parameters (shape, trains), submodules (type) and mode of a module in the worker."""
+        return self._request({"op": "info", "target": target.key}, {})[0]
+
+    def _request(self, request: dict[str, Any], callbacks: dict[str, Any]) -> tuple[Outcome, dict[str, Any]]:
+        seconds = self.zygote.limits.call_s
+        deadline = time.monotonic() + seconds
+        try:
+            assert self.sock is not None
+            wire.send(self.sock, request, deadline)
+            while True:
+                reply = wire.receive(self.sock, deadline)
+                if not isinstance(reply, dict):
+                    raise wire.WireError("a reply that is not a reply")
+                if "callback" not in reply and "vjp" not in reply:
+                    return _outcome(reply), reply
+                wire.send(self.sock, self._serve(reply, callbacks), deadline)
+        except wire.Late:
+            return self._died("Timeout", f"it ran longer than {seconds:g} s and was stopped"), {}
+        except wire.Closed:
+            return self._died(
+                "ProcessDied", "its process ended: os._exit, sys.exit, too much memory or too much CPU time"
+            ), {}
+        except wire.WireError as error:
+            return self._died(
+                "ProtocolError", f"its process sent {error}; does your code fork or write to sockets?"
+            ), {}
+
+    def _serve(self, ask: dict[str, Any], callbacks: dict[str, Any]) -> dict[str, Any]:
+        """Answer a call-back: an offered reference, a callable argument, or the gradient of an earlier answer."""
+        try:
+            if "vjp" in ask:
+                value, inputs = self._graphs.pop(ask["vjp"])
+                return {"value": list(torch.autograd.grad(value, inputs, ask["grad"], allow_unused=True))}
+            function = callbacks.get(ask["callback"]) or self.setup.offers.get(ask["callback"])
+            if function is None:
+                return {"refused": f"'{str(ask['callback'])[:60]}' is not offered to this exercise"}
+            args, kwargs = ask["args"], ask["kwargs"]
+            if not _modest([args, kwargs]) or len(self._graphs) > _MAX_GRAPHS:
+                return {"refused": "a call with inputs of this size, or so many calls, are not answered while grading"}
+            value = function(*args, **kwargs)
+            if not ask.get("grad") or not isinstance(value, Tensor):
+                return {"value": value}
+            token = str(len(self._graphs))
+            self._graphs[token] = (value, [a for a in args if isinstance(a, Tensor) and a.requires_grad])
+            return {"value": value.detach(), "token": token}
+        except Exception as error:
+            return {"refused": f"{type(error).__name__}: {str(error)[:300]}"}
+
+    def _died(self, name: str, message: str) -> Outcome:
+        self.deaths += 1
+        self.close()
+        return Outcome(error={"type": name, "message": message, "line": 0})
+
+    def close(self) -> None:
+        """End the process and everything that it started."""
+        if self.sock is not None:
+            with contextlib.suppress(OSError):
+                self.sock.close()
+            self.zygote.reap()
+        self.sock = None
+        self._graphs.clear()
+
+
+def _modest(value: Any) -> bool:
+    """Whether trusted code may compute on this: a student's process must not make the grader allocate gigabytes."""
+    if isinstance(value, Tensor):
+        return value.numel() <= 1 << 22 and all(n <= 1 << 12 for n in value.shape)
+    if isinstance(value, list | tuple):
+        return all(_modest(v) for v in value)
+    if isinstance(value, dict):
+        return all(_modest(v) for v in value.values())
+    return not isinstance(value, int) or abs(value) <= 1 << 12
+
+
+def _outcome(reply: dict[str, Any]) -> Outcome:
+    error = reply.get("error")
+    if error is not None and not isinstance(error, dict):
+        raise wire.WireError("a reply that is not a reply")
+    grads, named = reply.get("grads"), reply.get("parameter_grads")
+    return Outcome(
+        value=reply.get("value"),
+        error=error,
+        grads=grads if isinstance(grads, list) else None,
+        parameter_grads=named if isinstance(named, dict) else None,
+        changed=reply.get("changed") is True,
+        drew=reply.get("drew") is True,
+    )
+
+
+class Student:
+    """The student's answer to one exercise, as a check sees it."""
+
+    def __init__(self, worker: Worker, exercise: str, reference: Callable[..., Any]) -> None:
+        self.worker, self.exercise, self.reference = worker, exercise, reference
+        self.records: list[Record] = []
+        self.check = ""
+
+    def outcome(self, *args: Any, grad: bool = False, seed: int | None = None, **kwargs: Any) -> Outcome:
+        """Call the student's function; an exception in it loses the property."""
+        outcome = self.worker.call(self.exercise, args, kwargs, grad=grad, seed=seed)
+        self.records.append(Record(self.check, args, kwargs, grad, outcome, failed=outcome.error is not None))
+        if outcome.error is not None:
+            raise Lost(sentence(outcome.error))
+        return outcome
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.outcome(*args, **kwargs).value
+
+    def same(self, *args: Any, grad: bool = False, **kwargs: Any) -> Any:
+        """The student's function and the reference agree on these arguments: type, shape, dtype, value, gradient."""
+        want = run_here(self.reference, args, kwargs, grad)
+        if want.error is not None:
+            raise ValueError(f"the reference of {self.exercise} fails on this input: {want.error['message']}")
+        got = self.outcome(*args, grad=grad, **kwargs)
+        wrong = difference(got.value, want.value)
+        if wrong is None and grad:
+            wrong = gradient_difference(got.grads or [], want.grads or [])
+        if wrong is not None:
+            self.wrong(wrong)
+        return got.value
+
+    def pure(self, *args: Any, **kwargs: Any) -> None:
+        """The call leaves its inputs and the global random state as they were."""
+        got = self.outcome(*args, **kwargs)
+        self.records[-1].side_effects = True
+        if got.changed:
+            self.wrong("it changed its input in place: write x = x / y, not x /= y.")
+        if got.drew:
+            self.wrong("it drew from the global random generator: use what you are given.")
+
+    def wrong(self, message: str) -> None:
+        """Lose the property because of the last call."""
+        if self.records:
+            self.records[-1].failed = True
+        raise Lost(message)
