@@ -224,7 +224,7 @@ def _encode(file: Path, size: int | None, quality: int) -> bytes | None:
     """The JPEG bytes to store for an image file; None where it cannot be read."""
     try:
         data = file.read_bytes()
-        image = Image.open(io.BytesIO(data))
+        image: Image.Image = Image.open(io.BytesIO(data))
         as_is = image.format == "JPEG" and image.mode == "RGB" and image.getexif().get(0x0112, 1) == 1
         image = to_rgb(image)
         image.load()  # a truncated file shows here, also where its bytes would be copied

@@ -1,0 +1,248 @@
+"""A Vision Transformer (Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words") with timm's parameter names."""
+
+from collections.abc import Callable
+from typing import Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from sslcourse.errors import InputError
+from sslcourse.nn.patches import interpolate_pos, keep_visible
+
+# Table 1 of the paper, and the two smaller ones of DeiT (Touvron et al. 2021): width, depth, heads.
+SIZES = {"tiny": (192, 12, 3), "small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16)}
+
+
+def attention(
+    x: Tensor, wqkv: Tensor, n_heads: int, return_map: bool = False, *, bias: Tensor | None = None
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Multi-head self-attention, softmax(q k^T / sqrt(d)) v in each head, d = D / n_heads (Vaswani et al. 2017, eq. 1).
+
+    Args:
+        x: (B, N, D) tokens.
+        wqkv: (3D, D), the weight of one linear layer for queries, keys and values, in that order.
+        return_map: also return the attention map.
+        bias: (3D,) of that layer.
+
+    Returns:
+        (B, N, D), heads side by side, before the output projection; with `return_map` also (B, n_heads, N, N), whose
+        rows (one a query) sum to 1.
+    """
+    if wqkv.shape[0] % (3 * n_heads):
+        raise InputError(f"attention cannot split {wqkv.shape[0]} rows of wqkv into q, k, v of {n_heads} heads.")
+    b, n, _ = x.shape
+    q, k, v = F.linear(x, wqkv, bias).reshape(b, n, 3, n_heads, -1).permute(2, 0, 3, 1, 4)  # each (B, heads, N, d)
+    if not return_map:
+        out = F.scaled_dot_product_attention(q, k, v)  # the same numbers without an N x N map in memory
+        return out.transpose(1, 2).reshape(b, n, -1)
+    weights = (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(dim=-1)
+    return (weights @ v).transpose(1, 2).reshape(b, n, -1), weights
+
+
+class PatchEmbed(nn.Module):
+    """A linear layer on every p x p patch, written as a convolution: (B, C, H, W) -> (B, H/p * W/p, dim)."""
+
+    def __init__(self, patch_size: int, in_channels: int, dim: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.proj = nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)
+
+    def grid(self, x: Tensor) -> tuple[int, int]:
+        """Rows and columns of patches of (B, C, H, W)."""
+        height, width = x.shape[-2:]
+        if height % self.patch_size or width % self.patch_size:
+            raise InputError(f"a ViT with patches of {self.patch_size} px cannot cut {height} x {width} px into them.")
+        return height // self.patch_size, width // self.patch_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x).flatten(2).transpose(1, 2)
+
+
+class Attention(nn.Module):
+    """`attention` and its output projection: (B, N, dim) -> (B, N, dim)."""
+
+    def __init__(self, dim: int, n_heads: int, qkv_bias: bool) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(attention(x, self.qkv.weight, self.n_heads, bias=self.qkv.bias))
+
+    def map(self, x: Tensor) -> Tensor:
+        """(B, N, dim) -> (B, n_heads, N, N)."""
+        return attention(x, self.qkv.weight, self.n_heads, True, bias=self.qkv.bias)[1]
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between them, on every token."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class LayerScale(nn.Module):
+    """A learned factor a channel on a residual branch, small at first (Touvron et al. 2021, CaiT, eq. 4)."""
+
+    def __init__(self, dim: int, init: float) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((dim,), init))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)).
+
+    `keep` is (2, B, 1, 1): the factor of each branch for each image, which is how stochastic depth drops a branch.
+    """
+
+    def __init__(self, dim: int, n_heads: int, mlp_ratio: float, qkv_bias: bool, layer_scale: float | None) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(dim, eps=1e-6), nn.LayerNorm(dim, eps=1e-6)
+        self.attn = Attention(dim, n_heads, qkv_bias)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        scales = (nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale) for _ in range(2))
+        self.ls1, self.ls2 = scales
+
+    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        branch = self.ls1(self.attn(self.norm1(x)))
+        x = x + (branch if keep is None else branch * keep[0])
+        branch = self.ls2(self.mlp(self.norm2(x)))
+        return x + (branch if keep is None else branch * keep[1])
+
+
+class ViT(nn.Module):
+    """A Vision Transformer without or with a classifier, for images of any size that is a multiple of the patch.
+
+    Args:
+        image_size: side, or (height, width), that the position embeddings are stored for; others are interpolated.
+        patch_size, in_channels, dim, depth, n_heads, mlp_ratio, qkv_bias: as in the paper.
+        n_classes: outputs of the linear head; 0 for none.
+        pool: "cls", the normalised CLS token; "avg", the mean of the patch tokens, normalised after it.
+        class_token: whether there is a CLS token.
+        registers: number of extra tokens without a place (Darcet et al. 2024, "Vision Transformers Need Registers").
+        pos_for_class: whether CLS has a position embedding; False is timm's `no_embed_class`.
+        mask_token: what a mask does. True: masked patches are replaced by a learned token (BEiT); False: they are
+            left out of the sequence (MAE).
+        layer_scale: initial value of CaiT's factors; None for none.
+        drop_path: probability that the last block drops a branch in training, growing linearly with depth.
+        interpolate: what resizes position embeddings; a partial of `interpolate_pos`.
+
+    Shape: forward (B, C, H, W) float -> (B, num_features), or (B, n_classes) with a head.
+    """
+
+    def __init__(
+        self,
+        image_size: int | tuple[int, int] = 224,
+        patch_size: int = 16,
+        in_channels: int = 3,
+        dim: int = 192,
+        depth: int = 12,
+        n_heads: int = 3,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        *,
+        n_classes: int = 0,
+        pool: Literal["cls", "avg"] = "cls",
+        class_token: bool = True,
+        registers: int = 0,
+        pos_for_class: bool = True,
+        mask_token: bool = False,
+        layer_scale: float | None = None,
+        drop_path: float = 0.0,
+        interpolate: Callable[..., Tensor] = interpolate_pos,
+    ) -> None:
+        super().__init__()
+        if pool == "cls" and not class_token:
+            raise InputError("a ViT without a class token has no CLS to pool; use pool='avg'.")
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        self.patch_embed = PatchEmbed(patch_size, in_channels, dim)
+        self.grid_size = self.patch_embed.grid(torch.empty(1, in_channels, height, width, device="meta"))
+        self.num_features, self.pool, self.drop_path, self.interpolate = dim, pool, drop_path, interpolate
+        self.num_prefix, self.pos_for_class = class_token + registers, class_token and pos_for_class
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if class_token else None
+        self.reg_token = nn.Parameter(torch.zeros(1, registers, dim)) if registers else None
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, dim)) if mask_token else None
+        self.pos_embed = nn.Parameter(torch.zeros(1, self.grid_size[0] * self.grid_size[1] + self.pos_for_class, dim))
+        self.blocks = nn.ModuleList(Block(dim, n_heads, mlp_ratio, qkv_bias, layer_scale) for _ in range(depth))
+        self.norm: nn.Module = nn.LayerNorm(dim, eps=1e-6) if pool == "cls" else nn.Identity()
+        self.fc_norm: nn.Module = nn.LayerNorm(dim, eps=1e-6) if pool == "avg" else nn.Identity()
+        self.head: nn.Module = nn.Linear(dim, n_classes) if n_classes else nn.Identity()
+        for name, parameter in self.named_parameters():
+            if parameter.ndim > 1:  # weights, tokens and positions; norms and layer scales keep their start
+                nn.init.trunc_normal_(parameter, std=0.02)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
+
+    def embed(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Images to the tokens that enter the first block: (B, C, H, W) -> (B, num_prefix + N, dim).
+
+        `mask` (B, N) bool, True = hidden: those patches become the mask token, or are left out (see `mask_token`),
+        where every image must hide equally many.
+        """
+        h, w = self.patch_embed.grid(x)
+        patches = self.patch_embed(x)
+        if mask is not None and mask.shape != patches.shape[:2]:
+            raise InputError(
+                f"a mask is (B, N), here {(*patches.shape[:2],)} for {h} x {w} patches; got {(*mask.shape,)}."
+            )
+        if mask is not None and self.mask_token is not None:
+            patches = torch.where(mask[..., None], self.mask_token.to(patches.dtype), patches)
+        pos = self.interpolate(self.pos_embed, h, w, grid=self.grid_size)
+        patches = patches + pos[:, int(self.pos_for_class) :]
+        if mask is not None and self.mask_token is None:
+            patches = keep_visible(patches, mask)
+        tokens = [patches]
+        if self.reg_token is not None:
+            tokens.insert(0, self.reg_token.expand(len(x), -1, -1))
+        if self.cls_token is not None:
+            cls = self.cls_token + pos[:, :1] if self.pos_for_class else self.cls_token
+            tokens.insert(0, cls.expand(len(x), -1, -1))
+        return torch.cat(tokens, dim=1)
+
+    def forward_features(self, x: Tensor, mask: Tensor | None = None, generator: Generator | None = None) -> Tensor:
+        """(B, num_prefix + N, dim): CLS, registers, patches in reading order, after the final norm (`pool="cls"`).
+
+        `mask` as in `embed`. `generator` (CPU) draws what stochastic depth drops, in training only.
+        """
+        tokens = self.embed(x, mask)
+        for block, keep in zip(self.blocks, self._keep(len(x), generator, x.device), strict=True):
+            tokens = block(tokens, keep)
+        return self.norm(tokens)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, generator: Generator | None = None) -> Tensor:
+        tokens = self.forward_features(x, mask, generator)
+        pooled = tokens[:, 0] if self.pool == "cls" else tokens[:, self.num_prefix :].mean(dim=1)
+        return self.head(self.fc_norm(pooled))
+
+    def get_intermediate_layers(self, x: Tensor, n: int = 1) -> list[Tensor]:
+        """The outputs of the last `n` blocks after the final norm, each (B, num_prefix + N, dim)."""
+        outputs = [self.embed(x)]
+        for block in self.blocks:
+            outputs = [*outputs, block(outputs[-1])][-n:]
+        return [self.norm(tokens) for tokens in outputs]
+
+    def get_last_attention(self, x: Tensor) -> Tensor:
+        """The attention map of the last block, (B, n_heads, T, T) with T = num_prefix + N."""
+        tokens, last = self.embed(x), cast(Block, self.blocks[-1])
+        for block in self.blocks[:-1]:
+            tokens = block(tokens)
+        return last.attn.map(last.norm1(tokens))
+
+    def _keep(self, b: int, generator: Generator | None, device: torch.device) -> list[Tensor | None]:
+        """Stochastic depth (Huang et al. 2016): a (2, B, 1, 1) factor a block, 0 or 1 / (1 - rate); None for all 1."""
+        if not (self.training and self.drop_path):
+            return [None] * len(self.blocks)
+        if generator is None:
+            raise InputError("a ViT with drop_path draws random numbers in training; call it with generator=.")
+        rate = torch.linspace(0, self.drop_path, len(self.blocks))[:, None, None, None, None]
+        uniform = torch.rand(len(self.blocks), 2, b, 1, 1, generator=generator)
+        return list(((uniform >= rate) / (1 - rate)).to(device))
