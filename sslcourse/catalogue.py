@@ -92,7 +92,7 @@ _ROWS = (
         2020,
         "2002.05709",
         code="sslcourse.methods.simclr:SimCLR",
-        presets=("cpu", "cifar10_resnet18", "imagenet_resnet50"),
+        presets=("cpu", "cpu_cifar", "cifar10_resnet18", "imagenet_resnet50", "vit_small"),
         chapter="03-simclr-moco",
     ),
     Method("moco_v1", "MoCo", 3, "He et al.", 2019, "1911.05722"),
@@ -142,19 +142,24 @@ def available() -> list[str]:
     return [row.name for row in _ROWS if row.code]
 
 
-def method_class(name: str) -> Any:
-    """The class of a method; only its own module is imported.
+def row(name: str) -> Method:
+    """The row of a method that can be used.
 
     Raises:
         InputError: an unknown name (with the nearest one), or a method that is still to come.
     """
     if name not in METHODS:
         raise unknown("method", name, available())
-    row = METHODS[name]
-    if row.code is None:
-        where = f"part {row.part}, {PARTS[row.part]}"
-        raise InputError(f"{row.title} ({where}) is still to come; available: {', '.join(available())}.")
-    module, cls = row.code.split(":")
+    method = METHODS[name]
+    if method.code is None:
+        where = f"part {method.part}, {PARTS[method.part]}"
+        raise InputError(f"{method.title} ({where}) is still to come; available: {', '.join(available())}.")
+    return method
+
+
+def method_class(name: str) -> Any:
+    """The class of a method; only its own module is imported. Raises as `row`."""
+    module, cls = str(row(name).code).split(":")
     return getattr(import_module(module), cls)
 
 
@@ -164,20 +169,20 @@ def markdown() -> str:
         "| Part | Method | Name | Paper | Code | Presets | Chapter | Lab | Golden cases |",
         "| ---: | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for row in _ROWS:
-        paper = f"[{row.paper}](https://arxiv.org/abs/{row.arxiv})" if row.arxiv else row.paper
+    for method in METHODS.values():
+        paper = f"[{method.paper}](https://arxiv.org/abs/{method.arxiv})" if method.arxiv else method.paper
         # A chapter is linked relative to the other pages of the book, which stand beside it.
-        chapter = f"[{row.chapter}]({row.chapter}.md)" if row.chapter else ""
+        chapter = f"[{method.chapter}]({method.chapter}.md)" if method.chapter else ""
         cells = [
-            str(row.part),
-            row.title,
-            f"`{row.name}`",
+            str(method.part),
+            method.title,
+            f"`{method.name}`",
             paper,
-            f"`{row.file}`" if row.file else "to come",
-            ", ".join(f"`{preset}`" for preset in row.presets),
+            f"`{method.file}`" if method.file else "to come",
+            ", ".join(f"`{preset}`" for preset in method.presets),
             chapter,
-            f"`labs/{row.lab}`" if row.lab else "",
-            ", ".join(f"`{case}`" for case in row.golden),
+            f"`labs/{method.lab}`" if method.lab else "",
+            ", ".join(f"`{case}`" for case in method.golden),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sslcourse.errors import InputError
-from sslcourse.evaluate.result import Result, accuracy_result
+from sslcourse.evaluate.result import Result, accuracy
 
 _BLOCKS_PER_NEIGHBOUR = 25  # the search keeps the best k of this many times k blocks; see `_top_k`
 _CHUNK_BYTES = 16 * 2**20  # of similarities held at once; stays near the cache of a CPU
@@ -93,18 +93,14 @@ def knn_accuracy(
     k = min(k, len(bank))
     n_cls = 1 + int(max(labels.max(), q_labels.max())) if len(labels) else None
     scores = knn_classify(bank, labels, q, k, T, n_cls, weighted=weighted)
-    truth = q_labels.to(scores.device)[:, None]
-    # Ranked stably so that equal scores go to the lower class, as argmax does.
-    ranked = scores.sort(dim=1, descending=True, stable=True).indices
     detail = {
         "protocol": "knn",
         "k": k,
         "T": T if weighted else None,
         "vote": "weighted" if weighted else "plain",
         "n_bank": len(bank),
-        "top5": (ranked[:, :5] == truth).any(dim=1).double().mean().item(),
     }
-    return accuracy_result(name, ranked[:, :1] == truth, detail)
+    return accuracy(name, scores, q_labels, detail)
 
 
 def _top_k(similarity: Tensor, k: int) -> tuple[Tensor, Tensor]:

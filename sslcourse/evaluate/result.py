@@ -121,11 +121,22 @@ def seed_interval(values: Sequence[float], name: str = "", level: float = 0.95) 
     return Result(name, mean, mean - half, mean + half, n, "seeds", {"values": list(values)})
 
 
-def accuracy_result(name: str, correct: Tensor, detail: dict[str, Any]) -> Result:
-    """The share of hits in `correct` (any shape, bool) with its Wilson interval over the test images."""
-    hits, n = int(correct.sum()), correct.numel()
-    low, high = wilson_interval(hits, n)
-    return Result(name, hits / n, low, high, n, "images", detail)
+def share_result(name: str, share: float, n: int, detail: dict[str, Any] | None = None) -> Result:
+    """A share of hits among n test images with its Wilson interval."""
+    low, high = wilson_interval(round(share * n), n)
+    return Result(name, share, low, high, n, "images", detail or {})
+
+
+def accuracy(name: str, scores: Tensor, truth: Tensor, detail: dict[str, Any]) -> Result:
+    """Top-1 accuracy; `detail` gets the top-5 accuracy beside.
+
+    Args:
+        scores: (N, n_cls); equal scores go to the lower class.
+        truth: (N,) int64.
+    """
+    right = scores.sort(dim=1, descending=True, stable=True).indices[:, :5] == truth.to(scores.device)[:, None]
+    top1, top5 = right[:, 0].double().mean().item(), right.any(dim=1).double().mean().item()
+    return share_result(name, top1, len(truth), detail | {"top5": top5})
 
 
 def save_results(results: Iterable[Result], path: Path) -> None:

@@ -1,0 +1,56 @@
+"""How the commands read their arguments: typed dataclasses through tyro, methods and presets by name."""
+
+from collections.abc import Sequence
+from dataclasses import field, make_dataclass
+from typing import Annotated, Any, TypeVar
+
+from sslcourse import catalogue
+from sslcourse.errors import unknown
+
+T = TypeVar("T")
+
+
+def parse(options: type[T], argv: Sequence[str], command: str) -> T:
+    """Read `argv` into the dataclass `options`; a wrong option ends the program with tyro's message and code 2."""
+    import tyro
+
+    return tyro.cli(options, args=list(argv), prog=f"sslcourse {command}", config=(tyro.conf.FlagCreatePairsOff,))
+
+
+def with_config(base: type[T], config: Any) -> type[T]:
+    """The dataclass `base` with a further field `config`, whose settings become options of their own.
+
+    Its defaults are those of `config`, a preset: ``--tau 0.5 --train.epochs 10`` change single settings of it.
+    """
+    import tyro
+
+    flat: Any = Annotated[type(config), tyro.conf.arg(name="")]  # --tau, not --config.tau
+    cls = make_dataclass(base.__name__, [("config", flat, field(default=config))], bases=(base,), frozen=True)
+    cls.__doc__ = base.__doc__
+    return cls
+
+
+def choose_preset(method: str, argv: Sequence[str]) -> Any:
+    """The preset that `argv` names with --preset, or the method's first one.
+
+    It has to be known before the other options, since their defaults are its settings.
+
+    Raises:
+        InputError: unknown, before torch is imported.
+    """
+    presets = catalogue.row(method).presets
+    name = _value(argv, "--preset") or presets[0]
+    if name not in presets:
+        raise unknown(f"preset of {method}", name, presets)
+    return catalogue.method_class(method).PRESETS[name]
+
+
+def _value(argv: Sequence[str], option: str) -> str | None:
+    """The last value that `argv` gives `option`, as ``--option value`` or ``--option=value``."""
+    found = None
+    for i, text in enumerate(argv):
+        if text == option and i + 1 < len(argv):
+            found = argv[i + 1]
+        elif text.startswith(f"{option}="):
+            found = text.partition("=")[2]
+    return found
