@@ -9,8 +9,11 @@ figures in the book. This extension fingerprints, for every page with code,
 - the data files that those sources name, such as ``../benchmarks/findings/NAME.json``,
 - the version of Python and of every installed package that they import,
 
-and when a fingerprint differs from the stored one it drops the stored outputs of that page and has Sphinx read the
-page again. The fingerprints lie next to the outputs, in the folder of jupyter-cache.
+(A method that a page reaches by its name in the catalogue alone is not followed: otherwise every page that trains
+anything would depend on every method. Pages import the method that they show.)
+
+When a fingerprint differs from the stored one, the extension drops the stored outputs of that page and has Sphinx read
+the page again. The fingerprints lie next to the outputs, in the folder of jupyter-cache.
 """
 
 import ast

@@ -1,0 +1,87 @@
+"""A finding: one question, several arms, the same seeds in every arm, and a JSON file that a chapter reads.
+
+Within one seed all arms share images, initial weights, order and (where the arm does not change them) random numbers,
+so what is compared is the difference within a seed. The file holds the raw values of every run; means and intervals
+are computed from them wherever they are shown.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sslcourse.evaluate.result import Result, seed_interval
+
+FOLDER = Path(__file__).parent
+Measure = Callable[[int], dict[str, float]]
+
+
+@dataclass
+class Finding:
+    """The recorded runs of one experiment.
+
+    Attributes:
+        name: file name without .json.
+        question: what was asked, one sentence.
+        metric: what each value is, with its unit.
+        baseline: the arm that differences are taken to.
+        setting: what all arms share, plain JSON values.
+        seeds: one entry a repetition.
+        arms: arm -> one value a seed, in the order of `seeds`.
+        seconds: wall time of all arms of one seed, in the order of `seeds`.
+    """
+
+    name: str
+    question: str
+    metric: str
+    baseline: str
+    setting: dict[str, Any]
+    seeds: list[int] = field(default_factory=list)
+    arms: dict[str, list[float]] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+
+    def mean(self, arm: str) -> Result:
+        """Mean of an arm over seeds with its 95 % t interval."""
+        return seed_interval(self.arms[arm], arm)
+
+    def difference(self, arm: str, baseline: str | None = None) -> Result:
+        """Mean paired difference to the baseline, `arm - baseline` within each seed, with its 95 % t interval."""
+        base = self.baseline if baseline is None else baseline
+        pairs = zip(self.arms[arm], self.arms[base], strict=True)
+        return seed_interval([a - b for a, b in pairs], f"{arm} - {base}")
+
+    @staticmethod
+    def load(path: str | Path) -> "Finding":
+        return Finding(**json.loads(Path(path).read_text(encoding="utf-8")))
+
+    def save(self, folder: Path = FOLDER) -> Path:
+        path = folder / f"{self.name}.json"
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        return path
+
+
+def run(finding: Finding, measure: Measure, argv: Sequence[str] | None = None) -> Finding:
+    """Command line of every script: run `measure(seed) -> {arm: value}` for each seed and record it.
+
+    ``--seeds 5`` repetitions; ``--out FOLDER`` writes elsewhere, for a try that should not replace the record.
+    """
+    parser = argparse.ArgumentParser(description=finding.question)
+    parser.add_argument("--seeds", type=int, default=5, help="repetitions (default 5)")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="folder for the JSON file")
+    args = parser.parse_args(argv)
+    for seed in range(args.seeds):
+        start = time.perf_counter()
+        values = measure(seed)
+        finding.seeds.append(seed)
+        finding.seconds.append(round(time.perf_counter() - start, 1))
+        for arm, value in values.items():
+            finding.arms.setdefault(arm, []).append(round(value, 4))
+        print(f"seed {seed}: " + ", ".join(f"{arm} {value:.3f}" for arm, value in values.items()), flush=True)
+    for arm in finding.arms:
+        mean, gap = finding.mean(arm), finding.difference(arm)
+        print(f"{arm:>24}: {mean.value:.3f} {mean.interval}   to baseline {gap.value:+.3f} {gap.interval}")
+    print("wrote", finding.save(args.out))
+    return finding

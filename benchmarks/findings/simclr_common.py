@@ -1,0 +1,58 @@
+"""What the SimCLR findings share: data, a run of the preset "cpu" cut short, kNN on frozen features."""
+
+from dataclasses import replace
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from torch import Tensor, nn
+
+from sslcourse import methods, train
+from sslcourse.data import Images, load
+from sslcourse.evaluate import extract_features, knn_accuracy
+from sslcourse.methods.simclr import SimCLR
+
+SIZE, TRAIN, TEST = 32, 4000, 1000
+METRIC = "kNN accuracy (k = 20)"
+
+
+def images(seed: int) -> tuple[Images, Images]:
+    """Training and test images; every seed draws its own, and all arms of a seed share them."""
+    return tuple(load("shapes", split, size=SIZE, n=n, seed=seed) for split, n in (("train", TRAIN), ("test", TEST)))  # type: ignore[return-value]
+
+
+def config(seed: int, steps: int, **changes: Any) -> SimCLR.Config:
+    """The preset "cpu" cut to `steps`, with other fields changed."""
+    preset = SimCLR.PRESETS["cpu"]
+    return replace(preset, train=replace(preset.train, steps=steps, seed=seed), **changes)
+
+
+def untrained(settings: SimCLR.Config) -> SimCLR:
+    """A network with the initial weights of the seed."""
+    return methods.build(SimCLR, settings)  # type: ignore[return-value]
+
+
+def trained(settings: SimCLR.Config, data: Images) -> SimCLR:
+    """A network after training; initial weights and the order of images depend on the seed only."""
+    model = untrained(settings)
+    with TemporaryDirectory() as folder:
+        train.fit(model, data, settings, folder, progress=False)
+    return model
+
+
+def knn(network: nn.Module, data: tuple[Images, Images]) -> float:
+    """Share of test images whose class the 20 nearest training images vote for; `network` gives the features."""
+    bank, queries = data
+    features = [extract_features(network, part) for part in data]
+    return knn_accuracy(features[0], bank.labels, features[1], queries.labels).value
+
+
+class WithHead(nn.Module):
+    """The embedding z = g(h) where an evaluation expects a backbone."""
+
+    def __init__(self, model: SimCLR) -> None:
+        super().__init__()
+        self.backbone, self.head = model.backbone, model.head
+        self.num_features = model.config.dim if model.config.head != "none" else model.backbone.num_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.backbone(x))

@@ -1,0 +1,265 @@
+"""Checks of the sources of the book (pages, links, pictures, questions), of its page cache, and of the built pages."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+BOOK = ROOT / "book"
+sys.path.append(str(BOOK / "_ext"))
+
+import page_cache  # noqa: E402
+
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
+LISTED = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
+PAGES = sorted(BOOK.glob("*.md"))
+CHAPTERS = [page for page in PAGES if re.match(r"\d\d-", page.name)]
+FENCE = re.compile(r"^(`{3,})\{?(code-cell|literalinclude|math|bash|python|bibliography)\b.*?^\1$", re.M | re.S)
+EXTERNAL = re.compile(
+    r"""<(?:script|img|iframe|video|audio|source)\b[^>]*\bsrc=["'](?:https?:)?//"""
+    r"""|<link\b(?=[^>]*\brel=["'](?:stylesheet|preload|preconnect|dns-prefetch|modulepreload|icon)\b)[^>]*\bhref=["'](?:https?:)?//"""
+    r"""|@import\s+(?:url\()?["']?(?:https?:)?//|url\(["']?(?:https?:)?//""",
+    re.I,
+)
+
+by_name = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+by_chapter = pytest.mark.parametrize("page", CHAPTERS, ids=lambda page: page.stem)
+
+
+def prose(page: Path) -> str:
+    """The page without code cells, code blocks and front matter."""
+    text = re.sub(r"\A---\n.*?\n---\n", "", page.read_text(), flags=re.S)
+    return FENCE.sub("", text)
+
+
+def test_every_page_is_in_the_table_of_contents() -> None:
+    assert sorted(LISTED) == [f"book/{page.stem}" for page in PAGES]
+
+
+@by_name
+def test_local_links_resolve(page: Path) -> None:
+    text = page.read_text()
+    targets = re.findall(r"\{literalinclude\}\s+(\S+)", text)
+    targets += re.findall(r"\{(?:figure|image|download)\}`?\s*(\S+?)`?\n", text)
+    targets += [t for t in re.findall(r"\]\(([^)#\s]+)[^)]*\)", prose(page)) if not t.startswith(("http", "mailto"))]
+    missing = [target for target in targets if not (page.parent / target).exists()]
+    assert not missing
+
+
+@by_name
+def test_shown_functions_exist(page: Path) -> None:
+    for path, name in re.findall(r"\{literalinclude\}\s+(\S+)\n:pyobject:\s+(\S+)", page.read_text()):
+        source = (page.parent / path).read_text()
+        assert re.search(rf"^\s*(def|class) {name.split('.')[-1]}\b", source, re.M), f"{path} has no {name}"
+
+
+@by_name
+def test_pictures_have_alternative_text(page: Path) -> None:
+    text = page.read_text()
+    assert not re.findall(r"!\[\s*\]\(", text), "a Markdown picture without text"
+    for block in re.findall(r"^(?:`{3,}|:{3,})\{(?:figure|image)\}.*?^(?:`{3,}|:{3,})$", text, re.M | re.S):
+        assert ":alt:" in block, block
+    for cell in re.findall(r"^```\{code-cell\}[^\n]*\n---\n(.*?)\n---$", text, re.M | re.S):
+        notebook = yaml.safe_load(cell).get("mystnb", {})
+        if "figure" in notebook:
+            assert len(notebook.get("image", {}).get("alt", "")) > 20, cell
+            assert {"caption", "name"} <= set(notebook["figure"]), cell
+
+
+@by_chapter
+def test_chapter_has_the_length_of_a_chapter(page: Path) -> None:
+    words = len(re.sub(r"[`$:{}|#*\-]+", " ", prose(page)).split())
+    assert 2000 <= words <= 4500, f"{words} words"
+
+
+@by_chapter
+def test_quick_questions_explain_every_option(page: Path) -> None:
+    options = re.findall(r"^:{3,}\{dropdown\}[^\n]*\n:class-container: quiz quiz-(right|wrong)\n\n?(.*?)^:{3,}$",
+                         page.read_text(), re.M | re.S)  # fmt: skip
+    assert sum(verdict == "right" for verdict, _ in options) >= 2
+    assert all(len(why.split()) >= 8 for _, why in options), "an option without an explanation"
+    assert sum(verdict == "wrong" for verdict, _ in options) >= 4
+
+
+@by_chapter
+def test_every_exercise_has_a_folded_solution(page: Path) -> None:
+    text = page.read_text()
+    exercises = re.findall(r"\{exercise\}.*?:label:\s*(\S+)", text, re.S)
+    solutions = re.findall(r"\{solution(?:-start)?\}\s+(\S+)\n(?::label:[^\n]*\n)?:class: dropdown", text)
+    assert exercises
+    assert sorted(exercises) == sorted(solutions)
+
+
+@by_name
+def test_recorded_numbers_are_not_typed(page: Path) -> None:
+    """A number that a finding holds is computed from its file, so it cannot go stale in a sentence."""
+    from benchmarks.findings.common import Finding
+
+    words = set(re.findall(r"(?<![\d.])\d\.\d{3}(?!\d)", prose(page)))
+    for name in re.findall(r"findings/(\w+\.json)", page.read_text()):
+        finding = Finding.load(ROOT / "benchmarks" / "findings" / name)
+        results = [f(arm) for arm in finding.arms for f in (finding.mean, finding.difference)]
+        recorded = {f"{abs(v):.3f}" for r in results for v in (r.value, r.low, r.high)}
+        assert not words & recorded, f"{page.name} types {words & recorded} of {name}"
+
+
+def test_findings_are_paired() -> None:
+    from benchmarks.findings.common import Finding
+
+    for path in (ROOT / "benchmarks" / "findings").glob("*.json"):
+        finding = Finding.load(path)
+        assert path.stem == finding.name
+        assert path.with_suffix(".py").exists(), "a record without the script that made it"
+        assert len(finding.seeds) >= 5
+        assert finding.baseline in finding.arms
+        assert all(len(values) == len(finding.seeds) for values in finding.arms.values())
+
+
+def test_config_fails_on_errors_and_stays_offline() -> None:
+    assert CONFIG["execute"]["allow_errors"] is False
+    assert CONFIG["execute"]["raise_on_error"] is True
+    assert CONFIG["only_build_toc_files"] is True
+    sphinx = CONFIG["sphinx"]["config"]
+    assert "://" not in json.dumps({**CONFIG, "parse": None})
+    assert not {"sphinx_thebe", "sphinx.ext.intersphinx"} & set(sphinx["extensions"])
+    assert sphinx["nb_ipywidgets_js"] == {}
+    mathjax = BOOK / "_static" / sphinx["mathjax_path"]
+    assert mathjax.is_file()
+    assert "Apache License" in (mathjax.parent / "LICENSE").read_text()
+
+
+def test_own_assets_are_offline() -> None:
+    for path in [*BOOK.rglob("*.css"), *BOOK.glob("_static/js/*.js"), *BOOK.glob("_static/*.svg")]:
+        assert not EXTERNAL.search(path.read_text()), path
+
+
+@pytest.mark.parametrize(
+    ("html", "external"),
+    [
+        ('<script src="https://cdn.example/x.js"></script>', True),
+        ('<link rel="stylesheet" href="//fonts.example/css">', True),
+        ('<link href="https://fonts.example" rel="preconnect">', True),
+        ("<style>@import url(https://fonts.example/css)</style>", True),
+        ('<script src="../_static/x.js"></script><a href="https://arxiv.org/abs/2002.05709">paper</a>', False),
+        ('<link rel="canonical" href="https://book.example/">', False),
+    ],
+)
+def test_external_asset_pattern(html: str, external: bool) -> None:
+    assert bool(EXTERNAL.search(html)) is external
+
+
+def test_built_pages_are_offline_and_described() -> None:
+    pages = sorted((ROOT / "_build" / "html" / "book").glob("*.html"))
+    if not pages:
+        pytest.skip("the book has not been built here: make book")
+    for page in pages:
+        html = page.read_text(encoding="utf-8")
+        assert not EXTERNAL.search(html), f"{page.name} loads from the network"
+        pictures = [
+            tag for tag in re.findall(r"<img\b[^>]*>", html) if "logo__image" not in tag
+        ]  # its title is beside it
+        bare = [tag for tag in pictures if not re.search(r'\balt="[^"]+"', tag)]
+        assert not bare, f"{page.name}: a picture without alternative text: {bare[0][:200]}"
+
+
+# --- the page cache ---------------------------------------------------------------------------------------------------
+
+PAGE = """---
+file_format: mystnb
+kernelspec: {{name: python3}}
+---
+# A page
+
+```{{code-cell}} ipython3
+:tags: [hide-input]
+%precision 3
+from pathlib import Path
+from tinylib.sub import value
+from tinylib import other
+print("value", value(), {extra})
+print(Path("numbers.json").read_text())
+```
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "tinylib").mkdir()
+    (tmp_path / "tinylib/__init__.py").write_text("")
+    (tmp_path / "tinylib/sub.py").write_text("from .deep import number\n\ndef value():\n    return number\n")
+    (tmp_path / "tinylib/deep.py").write_text("number = 1\n")
+    (tmp_path / "tinylib/other.py").write_text("import json\n")
+    (tmp_path / "tinylib/unused.py").write_text("")
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages/numbers.json").write_text("[1, 2]")
+    (tmp_path / "pages/index.md").write_text(PAGE.format(extra=0))
+    return tmp_path
+
+
+def test_inputs_of_a_page(project: Path) -> None:
+    inputs = page_cache.page_inputs(project / "pages/index.md", project)
+    local = {name for name in inputs if "/" in name}
+    assert local == {f"tinylib/{m}.py" for m in ("__init__", "sub", "deep", "other")} | {"pages/numbers.json"}
+    assert {"cells", "python"} <= set(inputs)
+    assert "json" not in inputs, "the standard library changes with Python only"
+
+
+def test_page_without_code_has_no_inputs(project: Path) -> None:
+    (project / "pages/index.md").write_text("# Words only\n\n```python\nimport tinylib\n```\n")
+    assert page_cache.page_inputs(project / "pages/index.md", project) == {}
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "runs"),
+    [
+        ("tinylib/deep.py", "number = 2\n", True),
+        ("pages/numbers.json", "[3]", True),
+        ("pages/index.md", PAGE.format(extra=1), True),
+        ("pages/index.md", PAGE.format(extra=0).replace("# A page", "# Another title"), False),
+        ("tinylib/unused.py", "number = 2\n", False),
+    ],
+)
+def test_only_what_a_page_uses_makes_it_run(project: Path, file: str, text: str, runs: bool) -> None:
+    store, pages = project / "store.json", {"index": project / "pages/index.md"}
+    now, changed = page_cache.changed_pages(pages, project, store)
+    assert changed == ["index"]
+    store.write_text(json.dumps(now))
+    assert page_cache.changed_pages(pages, project, store)[1] == []
+    (project / file).write_text(text)
+    assert page_cache.changed_pages(pages, project, store)[1] == (["index"] if runs else [])
+
+
+def test_build_runs_a_page_again_when_the_library_changes(project: Path) -> None:
+    """The whole way: build, build again from the cache, change a module two imports away, build again."""
+    (project / "_toc.yml").write_text("format: jb-book\nroot: pages/index\n")
+    (project / "_config.yml").write_text(
+        "title: tiny\nonly_build_toc_files: true\nexecute: {execute_notebooks: cache}\n"
+        f"sphinx: {{local_extensions: {{page_cache: {BOOK / '_ext'}}}, config: {{extensions: [myst_nb, jupyter_book, "
+        "sphinx_external_toc, sphinx_thebe, sphinx_comments, sphinx_book_theme, page_cache]}}\n"
+    )
+
+    def build() -> tuple[str, str]:
+        command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(project)]
+        run = subprocess.run(
+            command, capture_output=True, text=True, cwd=project, env={**os.environ, "PYTHONPATH": str(project)}
+        )
+        assert run.returncode == 0, run.stdout + run.stderr
+        return run.stdout + run.stderr, (project / "_build/html/pages/index.html").read_text()
+
+    log, html = build()
+    assert "value 1" in html
+    assert "to run: pages/index" in log
+    log, _ = build()
+    assert "to run" not in log
+    assert "Executing notebook" not in log
+    (project / "tinylib/deep.py").write_text("number = 7\n")
+    log, html = build()
+    assert "to run: pages/index" in log
+    assert "value 7" in html
