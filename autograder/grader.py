@@ -132,23 +132,28 @@ class Grader:
         start = time.monotonic()
         grade = Grade(submission.student, self.lab.name, notes=list(submission.notes), hints_used=submission.hints)
         grade.sandbox = str(self.zygote.protection)
-        grade.rows = [Row(c.exercise, c.name, c.title, c.points) for c in self.checks]
+        grade.rows = self.blank_rows()
         for exercise in self.lab.exercises:
-            self._exercise(exercise, submission, grade, strict)
+            self.exercise(exercise, submission, grade, strict=strict)
         for grade_id, (points, released) in self.lab.by_hand.items():
             text = submission.written.get(grade_id, "")
             grade.by_hand[grade_id] = {"out_of": points, "attempted": bool(text) and not is_stub(text, released)}
         grade.seconds = round(time.monotonic() - start, 3)
         return grade
 
+    def blank_rows(self, message: str = "") -> list[Row]:
+        """A row of zero points for every property."""
+        return [Row(c.exercise, c.name, c.title, c.points, message=message) for c in self.checks]
+
     def refuse(self, student: str, reason: str) -> Grade:
         """A recorded zero with its reason."""
         grade = Grade(student, self.lab.name, refused=reason, sandbox=str(self.zygote.protection))
-        grade.rows = [Row(c.exercise, c.name, c.title, c.points, message=reason) for c in self.checks]
+        grade.rows = self.blank_rows(reason)
         grade.by_hand = {k: {"out_of": p, "attempted": False} for k, (p, _) in self.lab.by_hand.items()}
         return grade
 
-    def _exercise(self, exercise: Exercise, submission: Submission, grade: Grade, strict: bool) -> None:
+    def exercise(self, exercise: Exercise, submission: Submission, grade: Grade, *, strict: bool = False) -> None:
+        """Fill in the rows of one exercise."""
         rows, source = grade.of(exercise.name), submission.sources.get(exercise.name)
         reason, status = _not_gradable(exercise, source)
         if reason or source is None:

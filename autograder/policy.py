@@ -76,18 +76,20 @@ def _name(node: ast.AST) -> str:
 
 
 def literal(source: str, name: str) -> Any:
-    """The value of `name = <literal>` in a cell, read without running it; None when there is none."""
+    """The value of the last `name = <literal>` in a cell, read without running it; None when there is none."""
     try:
         tree = ast.parse(without_magics(source))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
-            try:
-                return ast.literal_eval(node.value)
-            except (ValueError, TypeError, RecursionError, MemoryError):
-                return None
-    return None
+    assigned = [
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets)
+    ]
+    try:
+        return ast.literal_eval(assigned[-1]) if assigned else None
+    except (ValueError, TypeError, RecursionError, MemoryError):
+        return None
 
 
 def normalised(source: str) -> str:

@@ -1,0 +1,153 @@
+"""Grades many hand-ins: several at a time, one result file each, so an interrupted run goes on where it stopped."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autograder import confine
+from autograder.answers import solution_sources
+from autograder.grader import Grade, Grader
+from autograder.intake import take
+from autograder.notebook import Lab
+from autograder.sandbox import Limits, Zygote
+from autograder.submissions import HandIn, cells_of
+from sslcourse.errors import InputError
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a grading process needs to know."""
+
+    lab: Lab
+    secret: str
+    level: str = "best"
+    at_least: str = "limits"
+    limits: Limits = field(default_factory=Limits)
+
+
+def open_grader(job: Job) -> Grader:
+    """A grader with its own sandbox; the caller closes `grader.zygote`."""
+    confine.undumpable()
+    zygote = Zygote(job.level, job.limits, at_least=job.at_least)
+    try:
+        return Grader(job.lab, zygote, job.secret, solution_sources(job.lab.name))
+    except BaseException:
+        zygote.close()
+        raise
+
+
+def grade_file(grader: Grader, hand_in: HandIn) -> Grade:
+    """The grade of one file. Nothing that a file holds raises: what cannot be graded is a recorded zero."""
+    try:
+        submission = take(cells_of(hand_in.path), grader.lab, hand_in.student, hand_in.path.name)
+        return grader.grade(submission)
+    except InputError as error:
+        return grader.refuse(hand_in.student, str(error))
+    except Exception as error:
+        grade = grader.refuse(hand_in.student, "the grader could not handle this file; your instructor has been told.")
+        grade.remarks.append(f"bug in the grader: {type(error).__name__}: {error}")
+        return grade
+
+
+_grader: Grader | None = None
+
+
+def _start(job: Job) -> None:
+    global _grader
+    _grader = open_grader(job)
+
+
+def _work(hand_in: HandIn) -> Grade:
+    assert _grader is not None
+    return grade_file(_grader, hand_in)
+
+
+def grade_all(job: Job, hand_ins: list[HandIn], jobs: int = 1) -> Iterator[Grade]:
+    """Grades in the order in which they are ready; the solution is graded first, as a test of the checks."""
+    grader = open_grader(job)
+    try:
+        grader.preflight()
+        if jobs <= 1 or len(hand_ins) < 2 * jobs:
+            yield from (grade_file(grader, h) for h in hand_ins)
+            return
+    finally:
+        grader.zygote.close()
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(jobs, _start, (job,)) as pool:
+        yield from pool.imap_unordered(_work, hand_ins)
+
+
+# ---------------------------------------------------------------------------------------------------- resuming
+
+
+def fingerprint(job: Job, hand_in: HandIn, checks: str) -> str:
+    """What a grade depends on: the file, the student, the checks and the secret."""
+    digest = hashlib.sha256()
+    for part in (job.secret, job.lab.name, hand_in.student, checks):
+        digest.update(part.encode() + b"\0")
+    try:
+        if hand_in.path.is_file() and not hand_in.path.is_symlink():
+            digest.update(hand_in.path.read_bytes())
+    except OSError:
+        digest.update(b"unreadable")
+    return digest.hexdigest()
+
+
+def stored(folder: Path, student: str, print_: str) -> Grade | None:
+    """The grade of an earlier run, if nothing that it depends on has changed."""
+    try:
+        data = json.loads(_file(folder, student).read_text(encoding="utf-8"))
+        return Grade.from_dict(data["grade"]) if data["fingerprint"] == print_ else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def store(folder: Path, grade: Grade, print_: str) -> None:
+    """Write one grade so that it is there whole or not at all."""
+    path = _file(folder, grade.student)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.part")
+    part.write_text(json.dumps({"fingerprint": print_, "grade": grade.as_dict()}, indent=1), encoding="utf-8")
+    part.replace(path)
+
+
+def _file(folder: Path, student: str) -> Path:
+    return folder / "grades" / f"{safe_name(student)}.json"
+
+
+def safe_name(student: str) -> str:
+    """A file name for a student; different students never get the same."""
+    plain = "".join(ch if ch.isalnum() or ch in "-_" else "_" for ch in student)[:60]
+    return plain if plain == student else f"{plain}-{hashlib.sha256(student.encode()).hexdigest()[:8]}"
+
+
+def run(job: Job, hand_ins: list[HandIn], folder: Path | None, jobs: int, done: Callable[[Grade], Any]) -> list[Grade]:
+    """Grade what is not graded yet; `done` is called for each grade, old ones first. Sorted by student."""
+    checks = _checks_text(job)
+    prints = {h.student: fingerprint(job, h, checks) for h in hand_ins}
+    old = {h.student: stored(folder, h.student, prints[h.student]) if folder else None for h in hand_ins}
+    grades = [g for g in old.values() if g is not None]
+    for grade in grades:
+        done(grade)
+    todo = [h for h in hand_ins if old[h.student] is None]
+    fresh: Iterable[Grade] = grade_all(job, todo, jobs) if todo else []
+    for grade in fresh:
+        if folder:
+            store(folder, grade, prints[grade.student])
+        grades.append(grade)
+        done(grade)
+    return sorted(grades, key=lambda g: g.student)
+
+
+def _checks_text(job: Job) -> str:
+    import inspect
+
+    from autograder.rubric import import_checks
+
+    module = import_checks(job.lab.name)
+    return inspect.getsource(module) if module else ""

@@ -1,0 +1,1 @@
+"""Hidden checks, one file a lab. Never part of what students install."""
