@@ -103,6 +103,7 @@ def nt_xent(
     return (log_denominator - log_numerator).mean()
 
 
+@full_precision
 def cosine_similarity_matrix(a: Tensor, b: Tensor | None = None) -> Tensor:
     """Cosine similarity of every row of `a` with every row of `b`: (N, D), (M, D) float -> (N, M) in [-1, 1].
 
@@ -124,6 +125,7 @@ def nt_xent_masks(n: int, device: torch.device | str | None = None) -> tuple[Ten
     return (~candidates).roll(n, dims=1), candidates
 
 
+@full_precision
 def nt_xent_loop(z1: Tensor, z2: Tensor, tau: float) -> Tensor:
     """NT-Xent one pair at a time, as SimCLR's Eq. 1 and Algorithm 1 write it. Slow; for reading and for checking.
 

@@ -71,33 +71,34 @@ class LARS(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            with_grad = [p for p in group["params"] if p.grad is not None]
-            excluded = [p for p in with_grad if _is_excluded(p, group["exclude"])]
-            adapted = [p for p in with_grad if not _is_excluded(p, group["exclude"])]
+            params = [p for p in group["params"] if p.grad is not None]
+            for p in params:
+                if not self.state[p]:
+                    self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+            excluded = [p for p in params if _is_excluded(p, group["exclude"])]
+            adapted = [p for p in params if not _is_excluded(p, group["exclude"])]
             self._descend(excluded, [p.grad for p in excluded], group)
-            self._descend(adapted, _adapt(adapted, [p.grad for p in adapted], group), group)
+            if all(p.device.type == "cpu" for p in adapted):
+                for p in adapted:
+                    _descend_on_cpu(p, p.grad, self.state[p]["momentum_buffer"], group)
+            else:
+                self._descend(adapted, _adapted(adapted, [p.grad for p in adapted], group), group)
         return loss
 
     def _descend(self, params: Tensors, grads: Tensors, group: dict[str, Any]) -> None:
-        if not params:
-            return
-        for p in params:
-            if not self.state[p]:
-                self.state[p]["momentum_buffer"] = torch.zeros_like(p)
-        velocity = [self.state[p]["momentum_buffer"] for p in params]
-        torch._foreach_mul_(velocity, group["momentum"])
-        torch._foreach_add_(velocity, grads)
-        torch._foreach_add_(params, velocity, alpha=-group["lr"])
+        if params:
+            velocity = [self.state[p]["momentum_buffer"] for p in params]
+            torch._foreach_mul_(velocity, group["momentum"])
+            torch._foreach_add_(velocity, grads)
+            torch._foreach_add_(params, velocity, alpha=-group["lr"])
 
 
 def _is_excluded(p: Tensor, exclude: bool | None) -> bool:
     return p.ndim <= 1 if exclude is None else exclude
 
 
-def _adapt(params: Tensors, grads: Tensors, group: dict[str, Any]) -> Tensors:
-    """The decayed gradients times their trust ratios, as new tensors."""
-    if not params:
-        return []
+def _adapted(params: Tensors, grads: Tensors, group: dict[str, Any]) -> Tensors:
+    """The decayed gradients times their trust ratios, as new tensors; no ratio leaves the device."""
     decayed = list(torch._foreach_add(grads, params, alpha=group["weight_decay"]))
     p_norm = torch.stack(torch._foreach_norm(params))
     g_norm = torch.stack(torch._foreach_norm(decayed))
@@ -105,6 +106,25 @@ def _adapt(params: Tensors, grads: Tensors, group: dict[str, Any]) -> Tensors:
     ratio = torch.where(defined, group["trust_coefficient"] * p_norm / g_norm.where(defined, 1.0), 1.0)
     torch._foreach_mul_(decayed, ratio.unbind())
     return decayed
+
+
+def _descend_on_cpu(p: Tensor, grad: Tensor, velocity: Tensor, group: dict[str, Any]) -> None:
+    """The same step for one weight without the decayed gradient as a tensor.
+
+    On a CPU the pages of that fresh tensor cost more than all the arithmetic, and a ratio in Python costs nothing.
+    """
+    decay = group["weight_decay"]
+    flat_p, flat_grad = p.reshape(-1), grad.reshape(-1)
+    p_square = flat_p.dot(flat_p).item()
+    terms = flat_grad.dot(flat_grad).item() + decay**2 * p_square
+    g_square = terms + 2 * decay * flat_grad.dot(flat_p).item() if decay else terms  # |grad + decay * p|^2
+    if g_square < 0.01 * terms:  # they cancel, and float32 has lost what is left
+        g_square = flat_grad.add(flat_p, alpha=decay).square_().sum().item()
+    ratio = group["trust_coefficient"] * math.sqrt(p_square / g_square) if p_square > 0 and g_square > 0 else 1.0
+    velocity.mul_(group["momentum"]).add_(grad, alpha=ratio)
+    if decay:
+        velocity.add_(p, alpha=ratio * decay)
+    p.add_(velocity, alpha=-group["lr"])
 
 
 def param_groups(

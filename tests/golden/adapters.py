@@ -1,0 +1,16 @@
+"""Which function runs which golden case: group, then name (a name can occur in two groups).
+
+Adapters live in `groups/`, one file or more for each group. An adapter feeds the inputs of a case and the
+hyperparameters *of its JSON* to the public API of the library and returns what the case calls its outputs. It
+translates (a factor 2, another layout) in the open, with the reason in a comment, and computes nothing itself; the
+cases come in variants with other seeds, shapes and hyperparameters, which the same adapters run.
+"""
+
+from groups import clip_sam, contrastive, masked
+from loading import Adapter
+
+ADAPTERS: dict[str, dict[str, Adapter]] = {
+    "contrastive": contrastive.ADAPTERS,
+    "masked": masked.ADAPTERS,
+    "clip-sam": clip_sam.ADAPTERS,
+}
