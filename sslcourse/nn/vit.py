@@ -106,11 +106,10 @@ class Block(nn.Module):
 
     def __init__(self, dim: int, n_heads: int, mlp_ratio: float, qkv_bias: bool, layer_scale: float | None) -> None:
         super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(dim, eps=1e-6), nn.LayerNorm(dim, eps=1e-6)
-        self.attn = Attention(dim, n_heads, qkv_bias)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
-        scales = (nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale) for _ in range(2))
-        self.ls1, self.ls2 = scales
+        self.norm1, self.attn = nn.LayerNorm(dim, eps=1e-6), Attention(dim, n_heads, qkv_bias)
+        self.ls1: nn.Module = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
+        self.norm2, self.mlp = nn.LayerNorm(dim, eps=1e-6), Mlp(dim, int(dim * mlp_ratio))
+        self.ls2: nn.Module = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
         branch = self.ls1(self.attn(self.norm1(x)))
