@@ -5,7 +5,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -33,13 +33,14 @@ class Worker:
         self.zygote, self.setup = zygote, setup
         self.sock: socket.socket | None = None
         self.output = ""  # what the cells printed while loading
+        self.broken = Outcome()  # the error of cells that do not even run
         self.deaths = 0
         self._graphs: dict[str, tuple[Any, list[Tensor]]] = {}
 
     def start(self) -> Outcome:
         """Fork and load; the outcome holds the error if the cells do not even run."""
-        if self.sock is not None:
-            return Outcome()
+        if self.sock is not None or self.broken.error:
+            return self.broken
         self.sock = self.zygote.fork()
         outcome, reply = self._request(
             {
@@ -51,7 +52,8 @@ class Worker:
             {},
         )
         self.output = str(reply.get("output", ""))[: 16 << 10]
-        return outcome
+        self.broken = Outcome(error=outcome.error)
+        return self.broken
 
     def run_cell(self, name: str, source: str) -> Outcome:
         """Run one more cell in the worker (public checks)."""
@@ -219,7 +221,7 @@ class Student:
         if got.drew:
             self.wrong("it drew from the global random generator: use what you are given.")
 
-    def wrong(self, message: str) -> None:
+    def wrong(self, message: str) -> NoReturn:
         """Lose the property because of the last call."""
         if self.records:
             self.records[-1].failed = True

@@ -210,7 +210,7 @@ class Server:
 
     def do_load(self, request: dict[str, Any]) -> dict[str, Any]:
         """Run cells in one fresh module; `offers` are names that stand for functions of the trusted side."""
-        sys.meta_path.insert(0, ImportGuard(request["banned"]))  # type: ignore[arg-type]
+        sys.meta_path.insert(0, ImportGuard(request["banned"]))
         sys.modules["student"] = self.module
         builtins.get_ipython = NoShell  # type: ignore[attr-defined]
         builtins.display = print  # type: ignore[attr-defined]
@@ -244,7 +244,7 @@ class Server:
             random.seed(request["seed"])
         state = torch.get_rng_state()
         value = target(*args, **kwargs)
-        reply = {
+        reply: dict[str, Any] = {
             "drew": not torch.equal(torch.get_rng_state(), state),
             "changed": any(not same_tensor(a, b) for a, b in zip(given, before, strict=True)),
         }

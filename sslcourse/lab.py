@@ -32,13 +32,18 @@ def hints() -> dict[str, list[str]]:
     return found
 
 
-def hint(exercise: str, level: int = 1) -> None:
+def hint(exercise: str = "", level: int = 1) -> None:
     """Show hint 1, 2 or 3 of an exercise. Opening one leaves a mark in the notebook; it costs no points.
+
+    Without an exercise it says how to ask.
 
     Raises:
         InputError: an exercise without hints, or another level.
     """
     known = hints()
+    if not exercise:
+        print('hint("two_views", 1) opens the first of three hints for the function two_views.')
+        return
     if exercise not in known:
         raise unknown("exercise", exercise, known)
     if level not in (1, 2, 3):

@@ -1,6 +1,9 @@
 """Hidden checks of lab 3 (SimCLR): one property each. Inputs are drawn anew for every student and every hand-in."""
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
 
 from autograder.compare import Fresh
 from autograder.rubric import Draw, worth
@@ -46,7 +49,7 @@ def noise(draw: Draw) -> Fresh:
     """A random transform that starts from the same state in every run, and adds other noise at each call."""
     seed = draw.integer(0, 1 << 30)
 
-    def make():  # type: ignore[no-untyped-def]
+    def make() -> Callable[[Tensor], Tensor]:
         generator = torch.Generator().manual_seed(seed)
         return lambda x: x.float() + torch.randn(x.shape, generator=generator)
 
@@ -118,13 +121,15 @@ def test_loop_edges(student: Student, draw: Draw) -> None:
 @worth(5, "nt_xent_masks", "the positives: the other view of the same image")
 def test_masks_positive(student: Student, draw: Draw) -> None:
     n = draw.integer(4, 9)
-    _masks(student, n)[0] or student.wrong("positives: row i wants column i + n, row i + n wants column i.")
+    if not _masks(student, n)[0]:
+        student.wrong("positives: row i wants column i + n, row i + n wants column i.")
 
 
 @worth(4, "nt_xent_masks", "the candidates: everybody but the view itself")
 def test_masks_candidates(student: Student, draw: Draw) -> None:
     n = draw.integer(4, 9)
-    _masks(student, n)[1] or student.wrong("candidates: all but the view itself, the positive included.")
+    if not _masks(student, n)[1]:
+        student.wrong("candidates: all but the view itself, the positive included.")
 
 
 @worth(3, "nt_xent_masks", "type bool, for one image and for an odd number")
@@ -133,12 +138,12 @@ def test_masks_edges(student: Student) -> None:
         student.same(n)
 
 
-def _masks(student: Student, n: int) -> tuple[bool, bool]:
+def _masks(student: Student, n: int) -> list[bool]:
     """Which of the two masks are right, as truth values of any dtype."""
     got, want = student(n), student.reference(n)
     if not isinstance(got, tuple | list) or len(got) != 2 or not all(isinstance(m, torch.Tensor) for m in got):
         student.wrong("return two tensors: (positive, candidates).")
-    return tuple(g.shape == w.shape and torch.equal(g.bool(), w) for g, w in zip(got, want, strict=True))  # type: ignore
+    return [g.shape == w.shape and torch.equal(g.bool(), w) for g, w in zip(got, want, strict=True)]
 
 
 # ------------------------------------------------------------------------------------------------------- nt_xent

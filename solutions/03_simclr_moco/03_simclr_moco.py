@@ -41,6 +41,8 @@ from torch import Tensor, nn
 # %% id="tools"
 from sslcourse.lab import Budget, hint, predict, record_result
 
+hint()
+
 # %% [markdown] id="notation"
 # ## The pieces
 #
@@ -116,7 +118,7 @@ def count_up(x):
     return x + len(calls)
 
 views = two_views(torch.tensor([10.0]), count_up)
-assert isinstance(views, tuple) and len(views) == 2, f"return two tensors, got {type(views).__name__}"
+assert isinstance(views, tuple), f"return two tensors, `return v1, v2`, not a {type(views).__name__}"
 assert len(calls) == 2, f"t was called {len(calls)} times; one call makes one view, so two are needed"
 assert calls[1].item() == 10, f"the second view is a view of x (10), but t was given {calls[1].item():.0f}"
 assert [v.item() for v in views] == [11, 12], f"expected ([11], [12]), got {[v.tolist() for v in views]}"
@@ -158,7 +160,8 @@ def nt_xent_loop(z1: Tensor, z2: Tensor, tau: float) -> Tensor:
 # %% nbgrader={"grade": true, "grade_id": "check-nt_xent_loop", "locked": true, "points": 16, "schema_version": 3, "solution": false, "task": false} sslcourse={"role": "check", "of": "nt_xent_loop"}
 eye = torch.eye(2, requires_grad=True)
 loss = nt_xent_loop(eye, eye, 1.0)
-assert isinstance(loss, Tensor) and loss.shape == (), "return one scalar tensor: the mean, not a list and not a float"
+assert isinstance(loss, Tensor), f"return a tensor, not a {type(loss).__name__}"
+assert loss.shape == (), f"return the mean over the anchors, one number; yours has shape {tuple(loss.shape)}"
 assert abs(loss - 0.5514) < 1e-3, (
     f"expected 0.5514, got {loss:.4f}. 0.8617 means that the anchor is its own candidate; "
     "1.1029 that the sum is over 2N but the division by N; 1.5514 that the positive is the wrong row."
@@ -197,7 +200,8 @@ positive, candidates = nt_xent_masks(2)
 assert positive.dtype == candidates.dtype == torch.bool, f"masks are bool, got {positive.dtype} and {candidates.dtype}"
 assert positive.shape == candidates.shape == (4, 4), f"2 images make 4 views, so (4, 4); got {tuple(positive.shape)}"
 assert positive.sum(1).tolist() == [1] * 4, f"every row has one positive, yours have {positive.sum(1).tolist()}"
-assert positive[0, 2] and positive[3, 1], "view 2 is the other view of image 0, and view 1 that of view 3: look at i + n and i - n"
+assert positive[0, 2], "views 0 and 2 show the same image: row i needs column i + n"
+assert positive[3, 1], "views 3 and 1 show the same image: row i + n needs column i"
 assert candidates.sum(1).tolist() == [3] * 4, f"a view is compared with all others, the positive included: 3 a row, not {candidates.sum(1).tolist()}"
 print("nt_xent_masks: the public checks pass")
 
@@ -230,12 +234,14 @@ def nt_xent(z1: Tensor, z2: Tensor, tau: float = 0.5) -> Tensor:
 z1 = torch.tensor([[3.0, 0.0], [0.0, 2.0]], requires_grad=True)
 z2 = torch.eye(2)
 loss = nt_xent(z1, z2, 1.0)
-assert isinstance(loss, Tensor) and loss.shape == (), "return one scalar tensor"
+assert isinstance(loss, Tensor), f"return a tensor, not a {type(loss).__name__}"
+assert loss.shape == (), f"return one number, yours has shape {tuple(loss.shape)}"
 assert abs(loss - 0.5514) < 1e-3, f"expected 0.5514, got {loss:.4f}. 0.8617: the diagonal is still in the denominator; 0.6931: normalise"
 assert abs(nt_xent(z1, z2) - 0.2395) < 1e-3, f"without a tau it is 0.5: expected 0.2395, got {nt_xent(z1, z2):.4f}"
 assert nt_xent(z1, z2, 0.01).isfinite(), "tau = 0.01 overflows: let logsumexp take the exponentials"
 loss.backward()
-assert z1.grad is not None and z1.grad.isfinite().all(), "the gradient must reach z1 and be finite"
+assert z1.grad is not None, "no gradient reaches z1: is there a detach() or .item()?"
+assert z1.grad.isfinite().all(), "the gradient is not finite"
 print("nt_xent: the public checks pass")
 
 # %% [markdown] id="text-predict"
@@ -260,7 +266,8 @@ def knn(network: nn.Module) -> float:
     bank, query = extract_features(network, train), extract_features(network, test)
     return knn_accuracy(bank, train.labels, query, test.labels).value
 
-pixels = knn_accuracy(*pixel_features(train, test)[:1], train.labels, pixel_features(train, test)[1], test.labels).value
+bank, query = pixel_features(train, test)
+pixels = knn_accuracy(bank, train.labels, query, test.labels).value
 torch.manual_seed(0)
 print(f"kNN of raw pixels {pixels:.2f}, of an untrained network {knn(ConvNet()):.2f}")
 
@@ -286,7 +293,7 @@ prediction = {
 predict("temperature", prediction)
 
 # %% nbgrader={"grade": true, "grade_id": "check-prediction", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false} sslcourse={"role": "check", "of": "prediction"}
-assert prediction["best_tau"] in TAUS and prediction["worst_tau"] in TAUS, f"choose both temperatures from {TAUS}"
+assert {prediction["best_tau"], prediction["worst_tau"]} <= set(TAUS), f"choose both temperatures from {TAUS}"
 assert 0 <= prediction["knn_of_best"] <= 1, "knn_of_best is an accuracy: between 0 and 1"
 assert len(prediction["why"].split()) >= 5, "why: say it in a sentence"
 
@@ -346,7 +353,7 @@ untrained = ConvNet(), nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(2
 best = max(accuracy, key=accuracy.get)
 views = torch.cat(two_views(test.images[:8], partial(augment, generator=step_generator(2, 0))))
 fig, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
-for ax, (network, head), title in zip(axes, (untrained, trained[best]), ("before training", f"after, tau = {best}")):
+for ax, (network, head), title in zip(axes, (untrained, trained[best]), ("before training", f"after, tau = {best}"), strict=True):
     with torch.no_grad():
         similarity = cosine_similarity_matrix(head(network.eval()(views)))
     picture = ax.imshow(similarity, vmin=-1, vmax=1, cmap="RdBu_r")

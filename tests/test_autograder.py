@@ -1,0 +1,438 @@
+"""The grader on the first lab: fair points, named mistakes, and nothing that a student's code does hurts anybody."""
+
+import copy
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from autograder import batch, cli
+from autograder.answers import COURSE, solution_sources
+from autograder.grader import EARNED, SKIPPED, Grade, Grader
+from autograder.intake import Submission, read_submission
+from autograder.notebook import Lab, read_lab
+from autograder.rubric import Draw, Right, Wrong, answers_of, course_secret, import_answers
+from autograder.sandbox import LEVELS, Limits, Zygote
+from autograder.selftest import only, selftest
+from autograder.submissions import HandIn
+from sslcourse.errors import InputError
+
+LAB = "03_simclr_moco"
+RELEASED = COURSE / "labs" / LAB / f"{LAB}.ipynb"
+
+
+@pytest.fixture(scope="module")
+def lab() -> Lab:
+    return read_lab(RELEASED)
+
+
+@pytest.fixture(scope="module")
+def grader(lab: Lab):
+    with Zygote(limits=Limits(call_s=10)) as zygote:
+        yield Grader(lab, zygote, "a secret of the tests", solution_sources(LAB))
+
+
+@pytest.fixture(scope="module")
+def solution() -> dict[str, str]:
+    return solution_sources(LAB)
+
+
+def released_with(sources: dict[str, str]) -> dict:
+    """The released notebook with some of its cells filled in."""
+    notebook = json.loads(RELEASED.read_text())
+    for cell in notebook["cells"]:
+        if cell["metadata"].get("nbgrader", {}).get("grade_id") in sources:
+            cell["source"] = sources[cell["metadata"]["nbgrader"]["grade_id"]]
+    return notebook
+
+
+def answer(grader: Grader, exercise: str, source: str) -> Grade:
+    return only(grader, exercise, source)
+
+
+def text_of(grade: Grade) -> str:
+    return json.dumps(grade.as_dict())
+
+
+# ------------------------------------------------------------------------------------------------- fair points
+
+
+def test_every_known_answer(grader: Grader) -> None:
+    report = selftest(grader)
+    assert report.problems == []
+    assert report.named == report.wrong >= 40
+    assert report.accepted == report.right >= 10
+
+
+def test_enough_known_answers_for_every_function(grader: Grader) -> None:
+    answers = import_answers(LAB)
+    for exercise in grader.lab.exercises:
+        if exercise.role == "exercise":
+            assert sum(w.exercise == exercise.name for w in answers_of(answers, Wrong)) >= 4
+            assert sum(r.exercise == exercise.name for r in answers_of(answers, Right)) >= 2
+
+
+def test_points_of_the_lab(lab: Lab) -> None:
+    assert sum(e.points for e in lab.exercises) + sum(points for points, _ in lab.by_hand.values()) == 100
+    assert sum(e.points for e in lab.exercises if e.role == "exercise") == 70
+
+
+def test_partial_credit_and_earlier_exercises_do_not_cascade(grader: Grader, solution: dict[str, str]) -> None:
+    sources = dict(solution)
+    sources["cosine_similarity_matrix"] = "def cosine_similarity_matrix(a, b=None):\n    return a @ a.T\n"
+    sources["nt_xent"] = solution["nt_xent"].replace("tau: float = 0.5", "tau: float = 1.0")
+    grade = grader.grade(Submission("ada", sources, {}))
+    earned = {e: sum(r.points for r in grade.of(e)) for e in ("cosine_similarity_matrix", "nt_xent_loop", "nt_xent")}
+    assert earned == {"cosine_similarity_matrix": 0, "nt_xent_loop": 16, "nt_xent": 18}
+
+
+def test_inputs_depend_on_secret_student_check_and_answer() -> None:
+    base = ("secret", "lab", "ada", "check", "answer")
+    first = Draw(*base).normal(8)
+    assert torch.equal(first, Draw(*base).normal(8))
+    for i in range(len(base)):
+        other = [*base]
+        other[i] += "x"
+        assert not torch.equal(first, Draw(*other).normal(8))
+
+
+def test_no_message_holds_a_number_of_the_hidden_inputs(grader: Grader) -> None:
+    tell = "def nt_xent(z1, z2, tau=0.5):\n    print(z1)\n    raise ValueError(f'{z1.flatten()[:4].tolist()} {tau}')\n"
+    grade = answer(grader, "nt_xent", tell)
+    hidden = Draw(grader.secret, LAB, "selftest", "test_nt_xent_values", tell).normal(6, 8)
+    for number in hidden.flatten()[:4].tolist():
+        assert f"{number:.3f}"[:-1] not in text_of(grade)
+    assert not re.search(r"\d\.\d{3}", "".join(r.message for r in grade.rows))
+
+
+# --------------------------------------------------------------------------------------- code that misbehaves
+
+ATTACKS = {
+    "infinite_loop": "while True: pass",
+    "loop_that_swallows_interrupts": """
+    while True:
+        try:
+            while True: pass
+        except BaseException:
+            continue""",
+    "os_exit": "import os; os._exit(0)",
+    "sys_exit": "import sys; sys.exit(0)",
+    "abort": "import os; os.abort()",
+    "memory_of_a_tensor": "return torch.zeros(20 * 2**30 // 4)",
+    "memory_of_a_list": "return [0] * 10**9",
+    "spinning_threads": """
+    import _thread
+    for _ in range(4):
+        _thread.start_new_thread(lambda: [None for _ in iter(int, 1)], ())
+    return x, x""",
+    "memory_bit_by_bit": """
+    kept = []
+    while True:
+        kept.append(torch.ones(2**22))""",
+    "fork": """
+    import os
+    while True:
+        os.fork()""",
+    "recursion": "return two_views(x, t)",
+    "returns_itself": "return two_views",
+    "deep_nesting": """
+    out = ()
+    for _ in range(5000):
+        out = (out, out[:1])
+    return out""",
+    "huge_value": "return torch.zeros(2**25), torch.zeros(2**25)",
+    "other_type": "return 'first', 'second'",
+    "none": "return None",
+    "wrong_shape": "return t(x)[:1], t(x)[:1]",
+    "wrong_dtype": "return t(x).double(), t(x).double()",
+    "nan": "return t(x) * float('nan'), t(x) * float('nan')",
+    "numpy": "return t(x).numpy(), t(x).numpy()",
+    "equal_to_all": """
+    class Liar(torch.Tensor):
+        def __eq__(self, other): return True
+        @classmethod
+        def __torch_function__(cls, *a, **k): return True
+    return x.as_subclass(Liar), x.as_subclass(Liar)""",
+    "patched_torch": """
+    torch.equal = torch.allclose = lambda *a, **k: True
+    torch.testing.assert_close = lambda *a, **k: None
+    return x, x""",
+    "kill_the_parent": """
+    import os
+    os.kill(os.getppid(), 9)""",
+    "reads_the_socket": """
+    import os
+    for fd in range(3, 64):
+        try:
+            os.write(fd, b'SSL1' + b'\\xff' * 4000)
+        except OSError:
+            pass
+    return x, x""",
+    "forged_frame": """
+    import os, struct
+    header = b'{"$":"tensor","dtype":"float32","shape":[1000000,1000000],"at":0,"grad":false}'
+    for fd in range(3, 64):
+        try:
+            os.write(fd, struct.pack('<4sIQ', b'SSL1', len(header), 4 * 10**12) + header)
+        except OSError:
+            pass
+    return x, x""",
+    "reads_frames": """
+    import sys
+    frame = sys._getframe()
+    while frame:
+        for name, value in list(frame.f_locals.items()):
+            if 'reference' in name or 'secret' in name or 'expected' in name:
+                return value
+        frame = frame.f_back
+    return x, x""",
+    "library_at_run_time": "return __import__('sslcourse.data.views').data.views.two_views(x, t)",
+    "calls_back_with_terabytes": "return t(torch.zeros(1).expand(2**20, 2**20)), x",
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_no_undeserved_point(grader: Grader, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grader.zygote, "limits", Limits(call_s=1))
+    source = f"import torch\ndef two_views(x, t):\n    {ATTACKS[name].strip()}\n"
+    grade = answer(grader, "two_views", source)
+    rows = [
+        r for r in grade.rows if r.title != "x stays as it is, and no dice of its own"
+    ]  # a wrong answer may be pure
+    assert rows[0].title == "two calls of t, both on x"
+    assert rows[0].status != EARNED, text_of(grade)
+    assert grade.points <= 6
+    assert all(len(r.message) < 700 and r.message for r in grade.rows if r.status != EARNED)
+
+
+def test_the_next_student_is_graded_as_if_nothing_had_happened(grader: Grader, solution: dict[str, str]) -> None:
+    answer(grader, "two_views", "import os\ndef two_views(x, t):\n    os._exit(1)\n")
+    assert grader.grade(Submission("bob", solution, {})).points == 75
+
+
+def test_two_timeouts_are_enough(grader: Grader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grader.zygote, "limits", Limits(call_s=1))
+    grade = answer(grader, "nt_xent", "def nt_xent(z1, z2, tau=0.5):\n    while True: pass\n")
+    assert [r.status for r in grade.rows].count(SKIPPED) == len(grade.rows) - 2
+    assert "ran longer" in grade.rows[0].message
+
+
+def test_output_is_capped_and_harmless(grader: Grader) -> None:
+    source = (
+        "import sys\nprint('y' * 10**7)\nsys.stderr.write('a warning')\n"
+        "def two_views(x, t):\n    print('x' * 10**7)\n    return t(x), t(x)\n"
+    )
+    grade = Grade("ada", LAB, rows=[r for r in grader.blank_rows() if r.exercise == "two_views"])
+    grader.exercise(grader.lab.exercise("two_views"), Submission("ada", {"two_views": source}, {}), grade)
+    assert all(r.status == EARNED for r in grade.rows)
+    assert len(grade.output["two_views"]) <= 17_000
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("def two_views(x, t)\n    return t(x), t(x)", "line 1 of your cell is not Python"),
+        ("from sslcourse.data.views import two_views", "imports sslcourse"),
+        ("def two_views(x, t):\n    return helper(x), 1", "put imports and helper functions into it"),
+        ("two_views = 3", "stopped with TypeError"),
+        ("1 / 0\ndef two_views(x, t):\n    return t(x), t(x)", "stopped with ZeroDivisionError"),
+        ("def two_views(x):\n    return x, x", "stopped with TypeError"),
+        ("def two_views(x, t):\n    '''later'''\n    raise NotImplementedError", 'hint("two_views", 1)'),
+    ],
+)
+def test_sentences(grader: Grader, source: str, sentence: str) -> None:
+    grade = answer(grader, "two_views", source)
+    assert grade.points == 0
+    assert all(sentence in r.message for r in grade.rows), grade.rows
+
+
+def test_banned_one_liner(grader: Grader) -> None:
+    source = (
+        "def cosine_similarity_matrix(a, b=None):\n    b = a if b is None else b\n"
+        "    return F.cosine_similarity(a[:, None], b[None], dim=-1)\n"
+    )
+    grade = answer(grader, "cosine_similarity_matrix", source)
+    assert grade.points == 0
+    assert "answers the question by itself" in grade.rows[0].message
+
+
+def test_magics_and_shell_lines_are_ignored(grader: Grader, lab: Lab, tmp_path: Path) -> None:
+    path = tmp_path / "ada.ipynb"
+    path.write_text(
+        json.dumps(released_with({"two_views": "%time\n!ls\ndef two_views(x, t):\n    return t(x), t(x)\n"}))
+    )
+    grade = grader.grade(read_submission(path, lab, "ada"))
+    assert sum(r.points for r in grade.of("two_views")) == 10
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_level_that_this_machine_offers(level: str, lab: Lab, solution: dict[str, str]) -> None:
+    try:
+        zygote = Zygote(level, Limits(call_s=10))
+    except InputError as error:
+        pytest.skip(str(error))
+    peek = f"""
+import os
+def two_views(x, t):
+    found = []
+    for place in ({str(COURSE / "autograder" / "checks")!r}, {str(COURSE / "solutions")!r}, {str(Path.home())!r}):
+        try:
+            found += os.listdir(place)
+        except OSError:
+            pass
+    raise ValueError("found " + " ".join(map(str, found)))
+"""
+    with zygote:
+        grader = Grader(lab, zygote, "s", solution)
+        assert grader.grade(Submission("ada", solution, {})).points == 75
+        assert zygote.protection.level == level
+        message = answer(grader, "two_views", peek).rows[0].message
+        if level != "limits":
+            assert "lab03" not in message
+            assert LAB not in message
+
+
+# ------------------------------------------------------------------------------------- files that were handed in
+
+
+def broken_files(folder: Path, good: dict) -> dict[str, Path]:
+    """One file for everything that can be wrong with one."""
+    text = json.dumps(good)
+    contents: dict[str, bytes] = {
+        "empty": b"",
+        "truncated": text[: len(text) // 2].encode(),
+        "merge": text.replace("{", "{\n<<<<<<< HEAD\n", 1).encode(),
+        "list": b"[1, 2, 3]",
+        "other": json.dumps({"cells": [], "metadata": {}, "nbformat": 4}).encode(),
+        "nested": b"[" * 100_000,
+        "binary": bytes(range(256)) * 40,
+    }
+    files = {}
+    for name, content in contents.items():
+        files[name] = folder / f"{name}.ipynb"
+        files[name].write_bytes(content)
+    files["link"] = folder / "link.ipynb"
+    files["link"].symlink_to(RELEASED)
+    return files
+
+
+def test_broken_files_are_recorded_zeros_and_stop_nobody(
+    lab: Lab, solution: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = released_with(solution)
+    files = broken_files(tmp_path, good)
+    for name in ("aaa_good", "zzz_good"):
+        (tmp_path / f"{name}.ipynb").write_text(json.dumps(good))
+    out = tmp_path / "out"
+    assert cli.main(["grade", *map(str, sorted(tmp_path.glob("*.ipynb"))), "--out", str(out)]) == 0
+    grades = {g["student"]: g for g in json.loads((out / "grades.json").read_text())}
+    assert grades["aaa_good"]["points"] == grades["zzz_good"]["points"] == 75
+    for name in files:
+        assert grades[name]["points"] == 0
+        assert len(grades[name]["refused"]) > 20, name
+    assert "symbolic link" in grades["link"]["refused"]
+    assert "merge markers" in grades["merge"]["refused"]
+    capsys.readouterr()
+
+
+def test_a_second_run_grades_nothing_twice(lab: Lab, solution: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "ada.ipynb"
+    path.write_text(json.dumps(released_with(solution)))
+    job, hand_ins, seen = batch.Job(lab, "s"), [HandIn("ada", path)], []
+    batch.run(job, hand_ins, tmp_path, 1, seen.append)
+    stamp = (tmp_path / "grades" / "ada.json").stat().st_mtime_ns
+    assert batch.run(job, hand_ins, tmp_path, 1, seen.append)[0].points == seen[0].points == 75
+    assert (tmp_path / "grades" / "ada.json").stat().st_mtime_ns == stamp
+
+
+def test_mended_notebooks(grader: Grader, lab: Lab, solution: dict[str, str], tmp_path: Path) -> None:
+    good = released_with(solution)
+
+    def points(notebook: dict) -> Grade:
+        path = tmp_path / "ada.ipynb"
+        path.write_text(json.dumps(notebook))
+        return grader.grade(read_submission(path, lab, "ada"))
+
+    no_metadata = copy.deepcopy(good)
+    for cell in no_metadata["cells"]:
+        cell["metadata"] = {}
+        cell.pop("id")
+    assert points(no_metadata).points == 70  # functions are found by name; the prediction has none
+
+    copied = copy.deepcopy(good)
+    stub = next(c for c in json.loads(RELEASED.read_text())["cells"] if c["id"] == "nt_xent")
+    copied["cells"] += [stub, stub]
+    grade = points(copied)
+    assert grade.points == 75
+    assert any("3 cells carry the label nt_xent" in note for note in grade.notes)
+
+    tampered = copy.deepcopy(good)
+    for cell in tampered["cells"]:
+        if cell["metadata"].get("nbgrader", {}).get("grade"):
+            cell["metadata"]["nbgrader"]["points"] = 10_000
+            cell["source"] = "print('passed')"
+    assert points(tampered).points == 75
+    assert points(tampered).out_of == 75
+
+    old_format = {"nbformat": 3, "worksheets": [{"cells": [{**c, "input": c["source"]} for c in good["cells"]]}]}
+    for cell in old_format["worksheets"][0]["cells"]:
+        cell.pop("source")
+    assert points(old_format).points == 75
+
+
+def test_a_missing_exercise_costs_only_itself(
+    grader: Grader, lab: Lab, solution: dict[str, str], tmp_path: Path
+) -> None:
+    notebook = released_with(solution)
+    notebook["cells"] = [c for c in notebook["cells"] if c["id"] != "two_views"]
+    path = tmp_path / "ada.ipynb"
+    path.write_text(json.dumps(notebook))
+    grade = grader.grade(read_submission(path, lab, "ada"))
+    assert grade.points == 65
+    assert "missing" in grade.of("two_views")[0].message
+
+
+# ---------------------------------------------------------------------------------------------- bad input of ours
+
+
+def test_a_secret_is_needed_for_marks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSLCOURSE_SECRET", raising=False)
+    monkeypatch.delenv("SSLCOURSE_SECRET_FILE", raising=False)
+    with pytest.raises(InputError, match="course secret"):
+        course_secret("graded")
+    assert course_secret("practice")
+
+
+def test_bad_command_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["grade", str(tmp_path)]) == 2
+    assert cli.main(["grade", str(tmp_path / "nobody.ipynb")]) == 2
+    assert cli.main(["grade", str(RELEASED), "--lab", "03_simclr_mocco"]) == 2
+    errors = capsys.readouterr().err
+    assert "there is no notebook" in errors
+    assert "does not exist" in errors
+    assert "did you mean '03_simclr_moco'" in errors
+
+
+def test_checks_that_refuse_the_solution_stop_the_batch(grader: Grader, solution: dict[str, str]) -> None:
+    broken = Grader(
+        grader.lab, grader.zygote, "s", {**solution, "two_views": "def two_views(x, t):\n    return x, x\n"}
+    )
+    with pytest.raises(InputError, match="does not accept the solution of two_views"):
+        broken.preflight()
+
+
+def test_practice_tells_the_truth(solution: dict[str, str], tmp_path: Path) -> None:
+    from autograder import check_notebook
+
+    path = tmp_path / f"{LAB}.ipynb"
+    wrong = solution["nt_xent"].replace("masked_fill(~candidates, -math.inf)", "masked_fill(~candidates, 0)")
+    path.write_text(json.dumps(released_with({"two_views": solution["two_views"], "nt_xent": wrong})))
+    found = {f.exercise: f for f in check_notebook(path).findings}
+    assert found["two_views"].state == "passes"
+    assert found["nt_xent_loop"].state == "not written yet"
+    assert found["nt_xent"].state == "needs work"
+    assert "the diagonal is still in the denominator" in found["nt_xent"].message
+    path.write_text(json.dumps(released_with(solution)))
+    assert check_notebook(path).ok
