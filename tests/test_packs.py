@@ -198,6 +198,17 @@ def test_a_broken_image_in_a_pack_is_skipped(packed):
         assert len(load(packed.path, "all")) == 14
 
 
+def test_the_five_lines_of_the_page_read_a_pack(packed, monkeypatch):
+    page = (Path(__file__).parents[1] / "book" / "data-format.md").read_text()
+    code = next(part for part in page.split("```python\n") if "X_index.npz" in part and "memmap" in part).split("```")[
+        0
+    ]
+    monkeypatch.chdir(packed.path.parent)
+    scope = {"i": 3}
+    exec(code.replace("X_", "small_"), scope)
+    assert torch.equal(torch.from_numpy(np.array(scope["image"])).permute(2, 0, 1), load(packed.path, "all").images[3])
+
+
 # --- COCO and DAVIS --------------------------------------------------------------------------------------------------
 
 MASK = np.array([[0, 1, 1, 2]] * 4, dtype=np.uint8)
