@@ -6,10 +6,13 @@ from torch import nn
 
 from sslcourse.errors import InputError, unknown
 from sslcourse.nn.convnet import ConvNet
+from sslcourse.nn.vit import SIZES, ViT
 
 SMALL_IMAGE = 64  # up to this side a ResNet gets the small-image stem
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2")
-VITS = ("vit_tiny_patch16", "vit_small_patch16", "vit_base_patch16", "vit_large_patch16")
+# Width, depth, heads and patch; "mini" is for minutes on a CPU at 32 px.
+VITS = {"vit_mini_patch4": (128, 4, 4, 4)} | {f"vit_{size}_patch16": (*shape, 16) for size, shape in SIZES.items()}
+NAMES = ("convnet", *RESNETS, *VITS)
 
 
 def backbone(name: str, image_size: int = 224, **kwargs: Any) -> nn.Module:
@@ -18,10 +21,10 @@ def backbone(name: str, image_size: int = 224, **kwargs: Any) -> nn.Module:
     Args:
         name: "convnet", the small network of the CPU presets; "resnet18", "resnet50", ... of timm, with a 3x3 stride 1
             stem and no max-pooling where `image_size` <= 64 (SimCLR, Chen et al. 2020, appendix B.9), which they would
-            otherwise shrink 4 times before the first block; "vit_small_patch16", ... of timm, the class token.
+            otherwise shrink 4 times before the first block; "vit_small_patch16", ..., our `ViT`, the class token.
         image_size: side of the training images in pixels; a ViT's position embedding is made for it and interpolated
             for others.
-        kwargs: passed on to `ConvNet` or `timm.create_model`.
+        kwargs: passed on to `ConvNet`, `ViT` or `timm.create_model`.
 
     Raises:
         InputError: an unknown name, or a size that the network cannot take.
@@ -32,17 +35,13 @@ def backbone(name: str, image_size: int = 224, **kwargs: Any) -> nn.Module:
         raise InputError(f"Backbones take images of 8 pixels or more; got image_size={image_size}.")
     if name == "convnet":
         return ConvNet(**kwargs)
-    import timm  # seconds to import, and the CPU presets do without it
-
     if name in VITS:
-        if image_size % 16:
-            raise InputError(f"{name} cuts images into 16 px patches; image_size={image_size} is not a multiple of 16.")
-        return timm.create_model(f"{name}_224", num_classes=0, img_size=image_size, dynamic_img_size=True, **kwargs)
+        dim, depth, n_heads, patch_size = VITS[name]
+        return ViT(image_size, patch_size, dim=dim, depth=depth, n_heads=n_heads, **kwargs)
+    import timm  # seconds to import, and the others do without it
+
     model = timm.create_model(name, num_classes=0, **kwargs)
     return small_image_stem(model) if image_size <= SMALL_IMAGE else model
-
-
-NAMES = ("convnet", *RESNETS, *VITS)
 
 
 def small_image_stem(resnet: nn.Module) -> nn.Module:

@@ -93,6 +93,8 @@ def fit(
             if due or stops:  # reading the loss waits for the device, so not at every step
                 loss = _finite(out["loss"], done, train, run)
                 bar.update(done, loss, clock.rate())
+            else:
+                bar.update(done)
             if due - {"save"}:
                 line = {"epoch": done / per_epoch, "loss": loss, "lr": lr, "images_per_second": clock.rate()}
                 line |= _monitor(fabric, out) if "monitor" in due else {}
