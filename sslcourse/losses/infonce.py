@@ -18,7 +18,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from sslcourse.errors import InputError
 from sslcourse.losses.precision import full_precision
@@ -45,7 +44,9 @@ def info_nce(q: Tensor, k: Tensor, negs: Tensor | None = None, tau: float = 0.1)
     q, k = F.normalize(q, dim=1), F.normalize(k, dim=1)
     if negs is None:
         if len(q) < 2:
-            raise InputError("info_nce has no negatives in a batch of 1: pass negs or use a batch of 2 or more.")
+            raise InputError(
+                f"info_nce got a batch of {len(q)}: without a second key there are no negatives; pass negs."
+            )
         logits = q @ k.T / tau
         positive = torch.arange(len(q), device=q.device)
     else:
@@ -77,7 +78,7 @@ def nt_xent(
         tile: None: the readable form, which holds the (2N, 2N) logits and lets autograd differentiate them. An integer:
             the same value and gradient from `tile` rows of logits at a time. The gradient is computed in the forward
             pass, so memory is O(N * tile), and each logit is computed once; several times faster on large batches. 256
-            suits a CPU, 1024 or more a GPU. It cannot be differentiated twice (that raises an error).
+            suits a CPU, 1024 or more a GPU. It cannot be differentiated twice.
         normalize: False for embeddings that are used as they are.
         eps: the smallest norm that an embedding is divided by. A zero vector stays zero, and its gradient is 1/eps
             times that of its direction. The official TensorFlow code amounts to 1e-6.
@@ -86,7 +87,8 @@ def nt_xent(
         scalar, mean over 2N anchors. (The official TensorFlow code returns the sum of two means over N: twice this.)
 
     Raises:
-        InputError: shapes, dtypes or `tau` that make no loss; a batch of 1, which has no negatives; `tile` < 1.
+        InputError: shapes, dtypes or `tau` that make no loss; a batch of 1, which has no negatives; `tile` < 1; a second
+            derivative of the tiled form.
     """
     _check_views("nt_xent", z1, z2, tau)
     z = torch.cat([z1, z2])
@@ -186,8 +188,9 @@ class _TiledNTXent(torch.autograd.Function):
         return total / views
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None]:
+        if torch.is_grad_enabled():  # create_graph=True; once_differentiable would let a wrong second derivative pass
+            raise InputError("nt_xent with tile cannot be differentiated twice: use tile=None for higher derivatives.")
         (gradient,) = ctx.saved_tensors
         return gradient * grad_output, None, None
 
