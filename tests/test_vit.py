@@ -221,17 +221,18 @@ def test_a_mask_with_a_mask_token_replaces_patches_and_keeps_their_place():
         model(x, mask[:, :9])
 
 
-def test_drop_path_keeps_the_mean_and_needs_a_generator():
+def test_drop_path_keeps_the_mean_and_draws_from_the_generator():
     model, x = small(drop_path=0.5), noise(2, 3, 32, 32)
     assert torch.equal(model(x), model(x))  # eval mode drops nothing
     model.train()
-    with pytest.raises(InputError, match="generator"):
-        model(x)
     before = torch.get_rng_state()
     a, b, c = (model(x, generator=torch.Generator().manual_seed(seed)) for seed in (3, 3, 4))
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
     assert torch.equal(torch.get_rng_state(), before)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)  # what the training loop does, for dropout and for this
+        assert torch.equal(model(x), a)
     keep = model._keep(20_000, torch.Generator().manual_seed(0), torch.device("cpu"))
     for factors, rate in zip(keep, [0, 0.25, 0.5], strict=True):
         expected = torch.tensor([0.0, 1 / (1 - rate)]) if rate else torch.ones(1)

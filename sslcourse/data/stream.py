@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from sslcourse.data.decode import Size, Source, pixels
-from sslcourse.data.images import Batch, Images
+from sslcourse.data.images import Batch, Images, batch_indices
 from sslcourse.data.rng import step_generator
 from sslcourse.errors import InputError
 
@@ -34,7 +34,8 @@ class ImageStream:
         self.workers = min(16, os.cpu_count() or 1) if workers is None else workers
         self.labels = source.labels[index].long()
         self.classes, self.name = list(source.classes), source.name
-        self._broken: set[int] = set()
+        self._broken: set[int] = set()  # found and not warned about yet
+        self._warned: set[int] = set()
 
     def __len__(self) -> int:
         return len(self.index)
@@ -56,28 +57,30 @@ class ImageStream:
         shuffle: bool = True,
         drop_last: bool = True,
         start: int = 0,
+        rows: Tensor | None = None,
     ) -> Iterator[Batch]:
-        """Yield (images, labels, indices) as `Images.batches` does; the order depends on (seed, epoch) only.
+        """Yield (images, labels, indices) as `Images.batches` does, with its arguments.
 
-        `start` leaves out that many batches without decoding them: a resumed run continues in the middle of an epoch.
+        What `start` and `rows` leave out is not decoded either.
         """
-        n = len(self)
-        order = torch.randperm(n, generator=step_generator(seed, epoch)) if shuffle else torch.arange(n)
-        order = order[start * batch_size : n - n % batch_size if drop_last else n]
+        order = batch_indices(
+            len(self), batch_size, seed=seed, epoch=epoch, shuffle=shuffle, drop_last=drop_last, start=start, rows=rows
+        )
         loader = DataLoader(
             _Decoder(self),
-            sampler=order.tolist(),
-            batch_size=batch_size,
-            num_workers=self.workers,
+            batch_sampler=[asked.tolist() for asked in order],
+            num_workers=min(self.workers, len(order)),
             pin_memory=device is not None and torch.device(device).type == "cuda",
             generator=step_generator(seed, epoch),  # otherwise DataLoader draws from the global generator
         )
-        for at, (images, labels, index) in enumerate(loader):
-            self._note_broken(order[at * batch_size :][: len(index)], index)
-            if device is not None:
-                images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
-            yield images, labels, index
-        self._warn_broken()
+        try:
+            for asked, (images, labels, index) in zip(order, loader, strict=True):
+                self._note_broken(asked, index)
+                if device is not None:
+                    images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+                yield images, labels, index
+        finally:  # also where the caller takes no more batches than it needs
+            self._warn_broken()
 
     def read(self, index: Tensor) -> Images:
         """The images at `index` (int64 positions) in memory."""
@@ -89,8 +92,6 @@ class ImageStream:
         if (got < 0).any():
             raise InputError(f"{self.name}: {_TRIES} files in a row are not readable images.")
         self._broken |= {int(i) for i in asked[asked != got]} - self._warned
-
-    _warned: frozenset[int] = frozenset()
 
     def _warn_broken(self) -> None:
         if not self._broken:

@@ -210,7 +210,8 @@ class ViT(nn.Module):
     def forward_features(self, x: Tensor, mask: Tensor | None = None, generator: Generator | None = None) -> Tensor:
         """(B, num_prefix + N, dim): CLS, registers, patches in reading order, after the final norm (`pool="cls"`).
 
-        `mask` as in `embed`. `generator` (CPU) draws what stochastic depth drops, in training only.
+        `mask` as in `embed`. `generator` (CPU) draws what stochastic depth drops in training; None is the global one,
+        as for dropout, which the training loop seeds at every step.
         """
         tokens = self.embed(x, mask)
         for block, keep in zip(self.blocks, self._keep(len(x), generator, x.device), strict=True):
@@ -240,8 +241,6 @@ class ViT(nn.Module):
         """Stochastic depth (Huang et al. 2016): a (2, B, 1, 1) factor a block, 0 or 1 / (1 - rate); None for all 1."""
         if not (self.training and self.drop_path):
             return [None] * len(self.blocks)
-        if generator is None:
-            raise InputError("a ViT with drop_path draws random numbers in training; call it with generator=.")
         rate = torch.linspace(0, self.drop_path, len(self.blocks))[:, None, None, None, None]
         uniform = torch.rand(len(self.blocks), 2, b, 1, 1, generator=generator)
         return list(((uniform >= rate) / (1 - rate)).to(device))
