@@ -6,12 +6,12 @@ from typing import Any
 from docutils import nodes
 
 WORDS_PER_MINUTE = 200  # technical prose
-SKIP = (nodes.literal_block, nodes.math_block, nodes.comment, nodes.raw)
+SKIP = (nodes.literal_block, nodes.math_block, nodes.math, nodes.table, nodes.comment, nodes.raw)
 SHORTEST = 300  # words: a page below is a list or a table, and gets no line
 
 
 def count_words(document: nodes.Node) -> int:
-    """Words of running text: code, formulas and raw output do not count."""
+    """Words of running text: code, formulas, tables and raw output do not count."""
     words = 0
     for text in document.findall(nodes.Text):
         node = text.parent
