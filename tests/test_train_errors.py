@@ -52,7 +52,7 @@ def test_another_method_is_named(tmp_path):
     class Other(Tiny):
         name = "other"
 
-    with pytest.raises(InputError, match="holds a run of 'tiny'.*as 'other'"):
+    with pytest.raises(InputError, match=r"holds a run of 'tiny'.*as 'other'"):
         run(tmp_path / "run", resume=True, epochs=1, module=methods.build(Other, tiny_config(epochs=1)))
 
 

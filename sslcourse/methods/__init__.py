@@ -13,11 +13,12 @@ A method class has, besides `forward`:
 - optionally ``after_step(step, total_steps)``: what follows an optimiser step (EMA, queue, centre).
 """
 
+from typing import Any
+
 import torch
-from torch import nn
 
 
-def get(name: str) -> type[nn.Module]:
+def get(name: str) -> Any:
     """The class of the method called `name`; only its file is imported.
 
     Raises:
@@ -28,7 +29,7 @@ def get(name: str) -> type[nn.Module]:
     return catalogue.method_class(name)
 
 
-def build(method: str | type[nn.Module], config) -> nn.Module:
+def build(method: str | type, config: Any) -> Any:
     """An untrained method whose initial weights depend on ``config.train.seed`` only.
 
     Args:

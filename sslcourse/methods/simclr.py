@@ -12,7 +12,7 @@ arXiv:2002.05709, algorithm 1:
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -66,7 +66,7 @@ class SimCLR(nn.Module):
             raise InputError(f"simclr needs a temperature above 0; got tau={config.tau}.")
         self.config = config
         self.backbone = backbone(config.backbone, config.augment.size)
-        width = self.backbone.num_features
+        width: Any = self.backbone.num_features
         if config.head == "none":
             self.head: nn.Module = nn.Identity()
         elif config.head in ("linear", "mlp"):

@@ -77,7 +77,7 @@ def stop_signals() -> Iterator[threading.Event]:
         event.set()
         signal.signal(signum, previous[signum])
 
-    previous = {s: signal.signal(s, request) for s in (signal.SIGINT, signal.SIGTERM)}
+    previous: dict[int, Any] = {s: signal.signal(s, request) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield event
     finally:
