@@ -91,14 +91,8 @@ def test_blur_of_sigma_zero_changes_nothing():
     assert torch.equal(gaussian_blur(x, torch.zeros(len(x)), 5), x)
 
 
-def test_blur_folded_into_the_crop_is_the_blur_after_it():
-    x, boxes, sigma = images(), torch.tensor(list(BOXES.values())), torch.linspace(0, 2, 6)
-    folded = resized_crop(x, boxes, 16, sigma=sigma, kernel_size=5)
-    torch.testing.assert_close(folded, gaussian_blur(resized_crop(x, boxes, 16), sigma, 5), atol=1e-5, rtol=0)
-
-
 def test_a_blur_kernel_wider_than_the_image_is_refused():
-    with pytest.raises(InputError, match="odd and shorter"):
+    with pytest.raises(InputError, match="odd and below"):
         gaussian_blur(images(height=4), torch.ones(6), 9)
 
 
@@ -139,26 +133,6 @@ def test_color_jitter_equals_torchvision_in_all_24_orders():
     torch.testing.assert_close(
         color.color_jitter(x, factors, ORDERS), each(theirs, x, factors, ORDERS), atol=1e-5, rtol=0
     )
-
-
-def test_fast_jitter_is_exact_where_nothing_clamps_and_hue_stays():
-    x = 0.4 + 0.2 * torch.rand(24, 3, 8, 8, generator=gen())  # mid greys, far from 0 and 1
-    factors = torch.cat([0.9 + 0.2 * torch.rand(24, 3, generator=gen(1)), torch.zeros(24, 1)], 1)
-    exact, fast = color.color_jitter(x, factors, ORDERS), color.color_jitter_fast(x, factors, ORDERS)
-    torch.testing.assert_close(fast, exact, atol=2e-4, rtol=0)  # torchvision's luma weights sum to 0.9999
-
-
-def test_fast_hue_turns_the_same_way_and_keeps_greys():
-    """YIQ and HSV agree on direction: a shift of the same sign is nearer to the exact one than the opposite one is."""
-    x = 0.35 + 0.3 * torch.rand(4, 3, 16, 16, generator=gen())
-    order = torch.arange(4).expand(4, 4)
-    factors = torch.tensor([[1, 1, 1, h] for h in (-0.2, -0.1, 0.1, 0.2)])
-    opposite = factors * torch.tensor([1, 1, 1, -1])
-    exact, fast = color.color_jitter(x, factors, order), color.color_jitter_fast(x, factors, order)
-    wrong = color.color_jitter_fast(x, opposite, order)
-    assert ((exact - fast).abs().mean((1, 2, 3)) < 0.5 * (exact - wrong).abs().mean((1, 2, 3))).all()
-    gray = torch.full((4, 3, 2, 2), 0.4)
-    torch.testing.assert_close(color.color_jitter_fast(gray, factors, order), gray, atol=1e-3, rtol=0)
 
 
 # ---- the distribution of the crops --------------------------------------------------------------------------------
@@ -205,39 +179,35 @@ def pixels(n: int = 8, height: int = 32, width: int = 32) -> torch.Tensor:
     return torch.randint(0, 256, (n, 3, height, width), dtype=torch.uint8, generator=gen(9))
 
 
-@pytest.mark.parametrize("mode", ["exact", "fast"])
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (40, 24), (7, 50)])
-def test_shape_type_and_unchanged_input(mode, height, width):
+def test_shape_type_and_unchanged_input(height, width):
     x = pixels(height=height, width=width)
     before = x.clone()
-    out = Augment(24, mode=mode, solarize=0.5)(x, generator=gen())
+    out = Augment(24, solarize=0.5)(x, generator=gen())
     assert out.shape == (8, 3, 24, 24)
     assert out.dtype == torch.float32
     assert torch.isfinite(out).all()
     assert torch.equal(x, before)
 
 
-@pytest.mark.parametrize("mode", ["exact", "fast"])
-def test_one_seed_gives_one_view_and_leaves_the_global_generator_alone(mode):
-    augment, x, state = Augment(32, mode=mode), pixels(), torch.get_rng_state()
+def test_one_seed_gives_one_view_and_leaves_the_global_generator_alone():
+    augment, x, state = Augment(32), pixels(), torch.get_rng_state()
     a, b, c = (augment(x, generator=gen(s)) for s in (3, 3, 4))
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("mode", ["exact", "fast"])
-def test_every_image_has_its_own_parameters(mode):
-    out = Augment(32, mode=mode)(pixels(1).expand(64, -1, -1, -1), generator=gen())
+def test_every_image_has_its_own_parameters():
+    out = Augment(32)(pixels(1).expand(64, -1, -1, -1), generator=gen())
     assert len({v.numpy().tobytes() for v in out}) == 64
     draws = Augment(32).draw(64, 32, 32, generator=gen())
     assert all(len(v.unique(dim=0)) > 1 for v in draws if v.dtype != torch.bool or v is draws.flip or v is draws.gray)
 
 
-@pytest.mark.parametrize("mode", ["exact", "fast"])
-def test_the_whole_view_equals_the_chain_of_torchvision(mode):
+def test_the_whole_view_equals_the_chain_of_torchvision():
     """The whole pipeline on one batch is the chain of torchvision's functions with the numbers that were drawn."""
-    augment = Augment(24, mode=mode, solarize=0.5)
+    augment = Augment(24, solarize=0.5)
     x = pixels(32, 40, 36)
     d = augment.draw(32, 40, 36, generator=gen(5))
     names = ("brightness", "contrast", "saturation", "hue")
@@ -254,10 +224,8 @@ def test_the_whole_view_equals_the_chain_of_torchvision(mode):
 
     expected, ours = each(theirs, x, *d), augment(x, generator=gen(5))
     near = (ours - expected).abs()
-    if mode == "exact":  # a pixel within rounding of the threshold may be solarised in one and not in the other
-        assert (near > 1e-4).float().mean() < 1e-3
-    else:
-        assert near[~d.solarize].mean() < 0.15  # of a unit standard deviation
+    # A pixel within rounding of the threshold may be solarised in one and not in the other.
+    assert (near > 1e-4).float().mean() < 1e-3
 
 
 def test_probabilities_of_zero_and_one():
@@ -280,10 +248,9 @@ def test_orders_are_uniform_over_the_24():
     assert ((counts - 1000).abs() < 5 * 1000**0.5).all()
 
 
-@pytest.mark.parametrize("mode", ["exact", "fast"])
-def test_batches_do_not_mix(mode):
+def test_batches_do_not_mix():
     """An image's view depends on its own pixels and numbers only; a batch of 1 and a strided batch work."""
-    augment, x = Augment(16, mode=mode), pixels()
+    augment, x = Augment(16), pixels()
     draws = augment.draw(8, 32, 32, generator=gen())
     together = augment.apply(x, draws)
     alone = torch.cat([augment.apply(x[i : i + 1], type(draws)(*(d[i : i + 1] for d in draws))) for i in range(8)])
@@ -342,7 +309,6 @@ def test_bad_images(bad, message):
         ({"size": 8, "ratio": (0.0, 1.0)}, "ratio"),
         ({"size": 8, "blur_sigma": (0.0, 1.0)}, "blur_sigma"),
         ({"size": 8, "jitter": (1, 1, 1, 0.6)}, "hue"),
-        ({"size": 8, "mode": "quick"}, "mode"),
     ],
 )
 def test_bad_settings(arguments, message):
@@ -360,8 +326,7 @@ def test_bad_center_view_and_generator():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("mode", ["exact", "fast"])
-def test_a_gpu_gives_the_views_of_the_cpu(mode):
-    x, augment = pixels(64), Augment(32, mode=mode)
+def test_a_gpu_gives_the_views_of_the_cpu():
+    x, augment = pixels(64), Augment(32)
     cpu, gpu = augment(x, generator=gen()), augment(x.cuda(), generator=gen()).cpu()
     assert ((cpu - gpu).abs() < 1e-3).float().mean() > 0.999

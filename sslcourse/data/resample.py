@@ -9,6 +9,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from sslcourse.errors import InputError
 
@@ -23,21 +24,19 @@ def resize_weights(start: Tensor, length: Tensor, source: int, size: int, flip: 
         start, length: (B,) first pixel and number of pixels.
         flip: (B,) bool, mirror the line.
     """
-    start, length = start.float().view(-1, 1, 1), length.float().view(-1, 1, 1)
+    start, length = start.float()[:, None], length.float()[:, None]
     scale = length / size
-    out = torch.arange(size, device=start.device, dtype=torch.float32).view(1, -1, 1)
+    center = (torch.arange(size, device=start.device) + 0.5) * scale
     if flip is not None:
-        out = torch.where(flip.view(-1, 1, 1), size - 1 - out, out)
-    pixel = torch.arange(source, device=start.device, dtype=torch.float32)
-    weights = 1 - ((pixel + 0.5 - start) - (out + 0.5) * scale).abs_() / scale.clamp(min=1)
-    inside = (pixel >= start) & (pixel < start + length)
-    weights = weights.clamp_(min=0).mul_(inside)
-    return weights / weights.sum(2, keepdim=True)
+        center = torch.where(flip[:, None], center.flip(1), center)
+    pixel = torch.arange(source, device=start.device) - start + 0.5
+    pixel = torch.where((pixel > 0) & (pixel < length), pixel, torch.inf)  # no weight outside the crop
+    distance = (pixel[:, None, :] - center[:, :, None]).abs_()
+    weights = distance.neg_().add_(scale.clamp(min=1)[:, :, None]).clamp_(min=0)
+    return weights.div_(weights.sum(2, keepdim=True))
 
 
-def resized_crop(
-    x: Tensor, boxes: Tensor, size: int, flip: Tensor | None = None, sigma: Tensor | None = None, kernel_size: int = 1
-) -> Tensor:
+def resized_crop(x: Tensor, boxes: Tensor, size: int, flip: Tensor | None = None) -> Tensor:
     """Cut a box out of every image and resize it to (size, size), antialiased bilinear.
 
     Equals torchvision's `resized_crop(..., antialias=True)` on float input to rounding.
@@ -46,39 +45,32 @@ def resized_crop(
         x: (B, 3, H, W) float, or uint8, which is read as x / 255.
         boxes: (B, 4) top, left, height, width in pixels, inside the image.
         flip: (B,) bool, mirror left to right after the crop.
-        sigma, kernel_size: a Gaussian blur of the result, as in `gaussian_blur`.
 
     Returns:
         (B, 3, size, size) float32.
     """
-    height, width = x.shape[-2:]
     top, left, h, w = boxes.unbind(1)
-    rows = resize_weights(top, h, height, size)
-    columns = resize_weights(left, w, width, size, flip)
-    if sigma is not None:
-        blur = blur_matrix(sigma, kernel_size, size)
-        rows, columns = blur @ rows, blur @ columns
-    if x.dtype == torch.uint8:
-        rows = rows / 255
-    narrow = x.float().flatten(1, 2) @ columns.mT
-    return rows[:, None] @ narrow.view(*x.shape[:3], size)
+    rows = resize_weights(top, h, x.shape[2], size)
+    columns = resize_weights(left, w, x.shape[3], size, flip)
+    return _resample(x.float(), rows / 255 if x.dtype == torch.uint8 else rows, columns)
 
 
 def blur_matrix(sigma: Tensor, kernel_size: int, size: int) -> Tensor:
     """(B, size, size) matrices that blur a line of `size` pixels, mirrored at its ends; sigma 0 gives the identity."""
     radius = kernel_size // 2
     if kernel_size % 2 == 0 or radius >= size:
-        raise InputError(
-            f"the blur kernel has to be odd and shorter than {2 * size}, twice the image; got {kernel_size}."
-        )
+        raise InputError(f"the blur kernel has to be odd and below {2 * size}, twice the image; got {kernel_size}.")
     offset = torch.arange(-radius, radius + 1, device=sigma.device)
     # Below 0.01 the neighbours' weights are 0 in float32, so 0.01 stands for 0 without a division by it.
     kernel = torch.softmax(-0.5 * (offset / sigma.float().clamp(min=0.01)[:, None]) ** 2, dim=1)
-    source = torch.arange(size, device=sigma.device)[:, None] + offset  # (size, k) pixel that each tap reads
-    source = source.abs()
-    source = torch.where(source >= size, 2 * (size - 1) - source, source)
-    taps = (source[:, :, None] == torch.arange(size, device=sigma.device)).float()  # (size, k, size)
-    return torch.einsum("bk,iks->bis", kernel, taps)
+    # A row one shorter than the repeated vector starts one later each time: the kernel moves along the diagonal.
+    length = size + 2 * radius
+    band = pad(kernel, (0, size)).repeat(1, size)[:, : size * length].view(-1, size, length)
+    matrix = band[:, :, radius : radius + size].clone()
+    if radius:  # taps beyond an end fall on the mirrored pixels
+        matrix[:, :, 1 : radius + 1] += band[:, :, :radius].flip(2)
+        matrix[:, :, -radius - 1 : -1] += band[:, :, -radius:].flip(2)
+    return matrix
 
 
 def gaussian_blur(x: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
@@ -92,8 +84,13 @@ def gaussian_blur(x: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
     height, width = x.shape[-2:]
     columns = blur_matrix(sigma, kernel_size, width)
     rows = columns if height == width else blur_matrix(sigma, kernel_size, height)
-    blurred = rows[:, None] @ (x.float().flatten(1, 2) @ columns.mT).view(x.shape)
-    return blurred.to(x.dtype)
+    return _resample(x.float(), rows, columns).to(x.dtype)
+
+
+def _resample(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """(B, 3, H, W) -> (B, 3, S, T) by `rows` (B, S, H) and `columns` (B, T, W)."""
+    narrow = x.flatten(1, 2) @ columns.mT
+    return rows[:, None] @ narrow.view(*x.shape[:3], -1)
 
 
 def random_boxes(
