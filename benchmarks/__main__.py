@@ -1,4 +1,4 @@
-"""`python -m benchmarks [ROW ...]`: measure rows, print one table, write benchmarks/results.json."""
+"""`python -m benchmarks [ROW ...]`: measure rows, print one table; results.json keeps a run of all rows."""
 
 import argparse
 import json
@@ -26,7 +26,7 @@ UNITS = {"speed": "x", "memory": "x", "seconds": " s"}
 
 def all_rows() -> list[Row]:
     """The rows of every module of this package that has some, in alphabetical order of the modules."""
-    names = sorted(m.name for m in pkgutil.iter_modules(benchmarks.__path__) if m.name != "__main__")
+    names = sorted(m.name for m in pkgutil.iter_modules(benchmarks.__path__) if not m.ispkg and m.name != "__main__")
     modules = [import_module(f"benchmarks.{name}") for name in names]
     return [row for module in modules for row in getattr(module, "ROWS", [])]
 
@@ -46,7 +46,7 @@ def table(outcomes: list[Outcome]) -> "Table":
     from rich.table import Table
 
     view = Table("row", "task", "peer", "value [min-max]", "target", "", "detail")
-    colours = {"pass": "green", "short": "red", "skipped": "yellow"}
+    colours = {"pass": "green", "short": "red", "failed": "bold red", "skipped": "yellow"}
     for outcome in outcomes:
         row, unit = outcome.row, UNITS[outcome.row.kind]
         value = "-" if outcome.value is None else f"{outcome.value:.2f}{unit} [{outcome.low:.2f}-{outcome.high:.2f}]"
@@ -89,7 +89,7 @@ def main() -> int:
     parser.add_argument("rows", nargs="*", metavar="ROW", help="names of rows (default: all)")
     parser.add_argument("--list", action="store_true", help="print the rows and stop")
     parser.add_argument("--rounds", type=int, default=7, help="timed rounds a row (default 7)")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="where to write the JSON")
+    parser.add_argument("--out", type=Path, help="where to write the JSON (default: results.json, if all rows are run)")
     args = parser.parse_args()
     try:
         rows = select(args.rows)
@@ -107,9 +107,11 @@ def main() -> int:
     from rich.console import Console
 
     Console(width=None if sys.stdout.isatty() else 180).print(table(outcomes))
-    args.out.write_text(json.dumps(as_json(outcomes), indent=2) + "\n")
-    print(f"written to {args.out.name}")
-    return 0
+    out = args.out or (None if args.rows else RESULTS)
+    if out:
+        out.write_text(json.dumps(as_json(outcomes), indent=2) + "\n")
+        print(f"written to {out.name}")
+    return 1 if any(outcome.status == "failed" for outcome in outcomes) else 0
 
 
 if __name__ == "__main__":

@@ -73,18 +73,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a row: the median of its rounds and their range, or the reason why it was not measured."""
+    """What became of a row: the median of its rounds and their range, or the reason why there is none."""
 
     row: Row
     value: float | None = None
     low: float | None = None
     high: float | None = None
     detail: str = ""
+    failed: bool = False
 
     @property
-    def status(self) -> Literal["pass", "short", "skipped"]:
+    def status(self) -> Literal["pass", "short", "skipped", "failed"]:
         if self.value is None:
-            return "skipped"
+            return "failed" if self.failed else "skipped"
         reached = self.value >= self.row.target if self.row.kind == "speed" else self.value <= self.row.target
         return "pass" if reached else "short"
 
@@ -96,6 +97,13 @@ def run(row: Row, rounds: int = 7) -> Outcome:
         return Outcome(row, detail=f"{', '.join(missing)} not installed: pip install 'sslcourse[bench]'")
     if row.device == "cuda" and not torch.cuda.is_available():
         return Outcome(row, detail="needs a CUDA device")
+    try:
+        return _measure(row, rounds)
+    except Exception as error:  # the other rows are still worth measuring
+        return Outcome(row, detail=f"{type(error).__name__}: {error}", failed=True)
+
+
+def _measure(row: Row, rounds: int) -> Outcome:
     ours, theirs = row.prepare()
     if row.check is not None:
         row.check(ours(), theirs())

@@ -1,12 +1,15 @@
 """The EMA of a teacher and LARS on the parameters of a ResNet-18, against lightly's."""
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
 from benchmarks.harness import Pair, Row
 from sslcourse.train.optim import LARS, ema_update, param_groups
+
+M = 0.99  # momentum of the EMA
 
 
 def _resnet18() -> nn.Module:
@@ -16,10 +19,8 @@ def _resnet18() -> nn.Module:
     return timm.create_model("resnet18", num_classes=0)
 
 
-def ema() -> Pair:
+def _ema_pair(peer_update: Callable[[nn.Module, nn.Module], None]) -> Pair:
     """One EMA step of the parameters, each side on a teacher of its own that starts from the same weights."""
-    from lightly.models.utils import update_momentum
-
     online, ours = _resnet18(), _resnet18()
     with torch.no_grad():
         for p in online.parameters():
@@ -27,21 +28,38 @@ def ema() -> Pair:
     theirs = copy.deepcopy(ours)
 
     def step() -> list[torch.Tensor]:
-        ema_update(online, ours, 0.99, buffers="keep")
+        ema_update(online, ours, M, buffers="keep")
         return [p.detach() for p in ours.parameters()]
 
     def peer_step() -> list[torch.Tensor]:
-        update_momentum(online, theirs, m=0.99)
+        peer_update(online, theirs)
         return [p.detach() for p in theirs.parameters()]
 
     return step, peer_step
 
 
+def ema_lightly() -> Pair:
+    """lightly 1.6 has left the loop, too: it multiplies and adds with torch._foreach."""
+    from lightly.models.utils import update_momentum
+
+    return _ema_pair(lambda online, target: update_momentum(online, target, m=M))
+
+
+def ema_loop() -> Pair:
+    """The loop over parameters that lightly had up to 1.5 and most codes have."""
+
+    def loop(online: nn.Module, target: nn.Module) -> None:
+        for o, t in zip(online.parameters(), target.parameters(), strict=True):
+            t.data = t.data * M + o.data * (1.0 - M)
+
+    return _ema_pair(loop)
+
+
 def lars() -> Pair:
     """One LARS step on weights with fixed gradients.
 
-    lightly divides by |g| + weight_decay * |p|, an upper bound of the |g + weight_decay * p| of the MoCo v3 and BYOL codes
-    that ours follows, so the two agree only in the limit of no decay. (At exactly 0 lightly does not scale at all.)
+    lightly divides by |g| + weight_decay * |p|, where MoCo v3, BYOL and we divide by |g + weight_decay * p|, so the two
+    agree only in the limit of no decay. (At exactly 0 lightly does not scale at all.)
     """
     from lightly.utils.lars import LARS as LightlyLARS
 
@@ -68,6 +86,7 @@ def lars() -> Pair:
 
 
 ROWS = [
-    Row("ema", "EMA of ResNet-18", "lightly update_momentum", ema, target=1.5, requires=("lightly",)),
+    Row("ema", "EMA of ResNet-18", "lightly update_momentum", ema_lightly, target=1.5, requires=("lightly",)),
+    Row("ema", "EMA of ResNet-18", "loop over parameters", ema_loop, target=1.5),
     Row("lars", "LARS step of ResNet-18", "lightly LARS", lars, target=2.0, requires=("lightly",)),
 ]
