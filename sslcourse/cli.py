@@ -32,10 +32,11 @@ _MODULES = {"list": "list_methods", "eval": "evaluate"}  # the others are called
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    warnings.showwarning = _show_warning
     debug = os.environ.get("SSLCOURSE_DEBUG", "") not in ("", "0")
     try:
-        code = _dispatch(argv)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            code = _dispatch(argv)
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough

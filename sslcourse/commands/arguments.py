@@ -1,20 +1,33 @@
 """How the commands read their arguments: typed dataclasses through tyro, methods and presets by name."""
 
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from dataclasses import field, make_dataclass
+from io import StringIO
 from typing import Annotated, Any, TypeVar
 
 from sslcourse import catalogue
-from sslcourse.errors import unknown
+from sslcourse.errors import InputError, unknown
 
 T = TypeVar("T")
 
 
 def parse(options: type[T], argv: Sequence[str], command: str) -> T:
-    """Read `argv` into the dataclass `options`; a wrong option ends the program with tyro's message and code 2."""
+    """Read `argv` into the dataclass `options`; --help prints and ends the program.
+
+    Raises:
+        InputError: an unknown option, a missing or unusable value.
+    """
     import tyro
 
-    return tyro.cli(options, args=list(argv), prog=f"sslcourse {command}", config=(tyro.conf.FlagCreatePairsOff,))
+    program, complaint = f"sslcourse {command}", StringIO()
+    try:
+        with redirect_stderr(complaint):
+            return tyro.cli(options, args=list(argv), prog=program, config=(tyro.conf.FlagCreatePairsOff,))
+    except SystemExit as ending:
+        if not ending.code:
+            raise
+        raise InputError(f"{_sentence(complaint.getvalue())} See {program} --help.") from None
 
 
 def with_config(base: type[T], config: Any) -> type[T]:
@@ -43,6 +56,16 @@ def choose_preset(method: str, argv: Sequence[str]) -> Any:
     if name not in presets:
         raise unknown(f"preset of {method}", name, presets)
     return catalogue.method_class(method).PRESETS[name]
+
+
+def _sentence(box: str) -> str:
+    """What tyro complains of in its box of several lines, and the option it takes the user to mean, as a sentence."""
+    rows = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
+    ends = [i for i, row in enumerate(rows) if row.startswith("──")] or [len(rows)]
+    what = " ".join(rows[: ends[0]]).rstrip(".") or box.strip()
+    guess = rows[ends[0] + 1 : ends[0] + 3]
+    near = f"; did you mean {guess[1].split()[0].rstrip(',')}?" if guess[:1] == ["Perhaps you meant:"] else "."
+    return f"{what}{near}"
 
 
 def _value(argv: Sequence[str], option: str) -> str | None:

@@ -40,6 +40,7 @@ def plot_results(results: Sequence[Result], path: Path, *, title: str = "", base
         ax.grid(axis="x", color="#dddddd", linewidth=0.8)
         ax.set_axisbelow(True)
         ax.margins(x=0.15)
+        ax.locator_params(axis="x", nbins=5)
         ax.spines[["top", "right", "left"]].set_visible(False)
         ax.tick_params(left=False)
     axes[0].set_yticks(range(len(names)), names)

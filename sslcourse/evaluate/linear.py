@@ -89,15 +89,13 @@ def fit_linear(
         return _sgd(x, y, n_cls, values, epochs, batch_size, seed)
 
     held_out = _validation_split(y, seed) if len(values) > 1 else torch.zeros_like(y, dtype=torch.bool)
-    chosen, best_accuracy = values[len(values) // 2], None
+    chosen, best_accuracy = values[len(values) // 2], None  # where there is nothing to choose by
     if held_out.any():
         mean, std = _moments(x[~held_out])
         heads = solve((x[~held_out] - mean) / std, y[~held_out], values)
         logits = _with_one((x[held_out] - mean) / std) @ heads
-        # Diverged learning rates give NaN logits, whose argmax is a class: they count as wrong.
-        right = (logits.argmax(dim=2) == y[held_out]) & logits.isfinite().all(dim=2)
-        best = int(right.float().mean(dim=1).argmax())
-        chosen, best_accuracy = values[best], right[best].double().mean().item()
+        best, best_accuracy = _best(logits, y[held_out])
+        chosen = values[best]
 
     mean, std = _moments(x)
     head = solve((x - mean) / std, y, [chosen])[0]
@@ -185,6 +183,16 @@ def _sgd(x: Tensor, y: Tensor, n_cls: int, values: Sequence[float], epochs: int,
             velocity.mul_(0.9).add_(gradient.view_as(heads))
             heads -= lr * (0.5 + 0.5 * math.cos(math.pi * (epoch + step / steps) / epochs)) * velocity
     return heads.transpose(0, 1)
+
+
+def _best(logits: Tensor, y: Tensor) -> tuple[int, float]:
+    """The most accurate of (heads, N, n_cls) logits, the one with the lowest loss among equals; and its accuracy."""
+    # Diverged learning rates give NaN logits, whose argmax is a class all the same: they count as wrong.
+    right = (logits.argmax(dim=2) == y) & logits.isfinite().all(dim=2)
+    accuracy = right.double().mean(dim=1)
+    loss = F.cross_entropy(logits.movedim(2, 1), y.expand(len(logits), -1), reduction="none").mean(dim=1)
+    best = int(loss.nan_to_num(torch.inf).masked_fill(accuracy < accuracy.max(), torch.inf).argmin())
+    return best, accuracy[best].item()
 
 
 def _with_one(x: Tensor) -> Tensor:

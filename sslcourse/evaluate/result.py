@@ -4,7 +4,6 @@ Two questions need two intervals. "How well does *this model* do?" varies over t
 `bootstrap_ci`. "How well does *this method* do?" varies over training runs: `seed_interval`.
 """
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -140,11 +139,11 @@ def accuracy(name: str, scores: Tensor, truth: Tensor, detail: dict[str, Any]) -
 
 
 def save_results(results: Iterable[Result], path: Path) -> None:
-    """Write `results` as a JSON list; a NaN becomes null so that any reader can parse it."""
+    """Write `results` as a JSON list, whole or not at all; a NaN becomes null so that any reader can parse it."""
+    from sslcourse.train.checkpoint import write_json
+
     rows = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(r).items()} for r in results]
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n")
-    partial.replace(path)
+    write_json(path, rows)
 
 
 def print_results(results: Iterable[Result], title: str = "") -> None:
