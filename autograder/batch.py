@@ -33,7 +33,7 @@ class Job:
 def open_grader(job: Job) -> Grader:
     """A grader with its own sandbox; the caller closes `grader.zygote`."""
     confine.undumpable()
-    zygote = Zygote(job.level, job.limits, at_least=job.at_least)
+    zygote = Zygote(job.level, job.limits, at_least=job.at_least, trains=job.lab.trains)
     try:
         return Grader(job.lab, zygote, job.secret, solution_sources(job.lab.name))
     except BaseException:

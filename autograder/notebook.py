@@ -72,6 +72,7 @@ class Lab:
     preamble: str
     exercises: list[Exercise]
     by_hand: dict[str, tuple[float, str]]  # grade id of a manually graded cell -> (points, released text)
+    trains: bool = False  # whether any exercise makes an optimiser, so the worker has one ready
 
     def exercise(self, name: str) -> Exercise:
         return next(e for e in self.exercises if e.name == name)
@@ -156,7 +157,7 @@ def lab_from_cells(name: str, cells: list[Cell]) -> Lab:
         elif cell.nbgrader.get("grade") is True and cell.nbgrader.get("solution") is True:
             by_hand[cell.grade_id] = (points, cell.source)
     preamble = "\n".join(c.source for c in cells if c.role == "preamble")
-    return Lab(name, preamble, exercises, by_hand)
+    return Lab(name, preamble, exercises, by_hand, any(c.course.get("trains") is True for c in cells))
 
 
 def _points(cell: Cell) -> float:

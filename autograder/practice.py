@@ -73,7 +73,7 @@ def check_notebook(path: str | Path) -> Practice:
     if not lab.exercises:
         raise InputError(f"{path.name} is no lab of this course: none of its cells is marked as an exercise.")
     submission = take(cells, lab, "you", path.name)
-    with Zygote() as zygote:
+    with Zygote(trains=lab.trains) as zygote:
         result = Practice(lab.name, notes=submission.notes, sandbox=str(zygote.protection))
         for exercise in lab.exercises:
             result.findings.append(_check(exercise, lab, submission, zygote))

@@ -75,10 +75,12 @@ class Protection:
 class Zygote:
     """A warm process, locked up, that forks a fresh worker for each exercise. Use as a context manager."""
 
-    def __init__(self, level: str = "best", limits: Limits | None = None, *, at_least: str = "limits") -> None:
+    def __init__(
+        self, level: str = "best", limits: Limits | None = None, *, at_least: str = "limits", trains: bool = False
+    ) -> None:
         if level != "best" and level not in LEVELS:
             raise InputError(f"unknown sandbox level '{level}'; known: best, {', '.join(LEVELS)}.")
-        self.limits = limits or Limits()
+        self.limits, self.trains = limits or Limits(), trains
         self.home = Path(tempfile.mkdtemp(prefix="sslcourse-grader-"))
         self.process: subprocess.Popen[bytes] | None = None
         self.control: socket.socket | None = None
@@ -160,6 +162,7 @@ class Zygote:
             "filter": True,
             "uid": 61184 + os.getpid() % 1000 if root and _reachable_by_others() and level != "bubblewrap" else 0,
             "readable": [*_readable(), *_DEVICES, str(self.home / "code")],
+            "trains": self.trains,
             "data_mb": self.limits.data_mb,
             "cpu_s": self.limits.cpu_s,
             "processes": self.limits.processes if root else self.limits.processes + 4096,

@@ -282,14 +282,18 @@ def same_tensor(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype and torch.allclose(a.detach(), b, rtol=0, atol=0, equal_nan=True)
 
 
-def warm_up() -> None:
-    """Do once what is slow the first time, so that no student's first call pays for it."""
+def warm_up(trains: bool) -> None:
+    """Do once what is slow the first time, so that no student's first call pays for it.
+
+    Args:
+        trains: also make optimisers; the first one imports torch's compiler, which takes seconds.
+    """
     torch.set_num_threads(1)
     probe = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU())
-    for optimizer in (torch.optim.SGD, torch.optim.AdamW):
+    out = nn.functional.normalize(probe(torch.zeros(2, 4)))
+    torch.autograd.grad(out, list(probe.parameters()), torch.ones_like(out), allow_unused=True)
+    for optimizer in (torch.optim.SGD, torch.optim.AdamW) if trains else ():
         step = optimizer(probe.parameters(), lr=0.0)
-        out = nn.functional.normalize(probe(torch.zeros(2, 4)))
-        torch.autograd.grad(out, list(probe.parameters()), torch.ones_like(out), allow_unused=True)
         nn.functional.cross_entropy(probe(torch.zeros(2, 4)), torch.zeros(2, dtype=torch.long)).backward()
         step.step()
     leaf = torch.ones(2, 4, requires_grad=True)
@@ -332,7 +336,7 @@ def main() -> None:
     confine.die_with_parent()
     held = confine.namespaces(options["scratch"]) if options["namespaces"] else options["held"]
     control = socket.socket(fileno=options["fd"])
-    warm_up()
+    warm_up(options["trains"])
     os.chdir(options["scratch"])
     layers = _lock(options, held)
     null = os.open(os.devnull, os.O_RDWR)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from autograder import batch, cli
+from autograder import batch, check_notebook, cli, practice
 from autograder.answers import COURSE, solution_sources
 from autograder.grader import EARNED, SKIPPED, Grade, Grader
 from autograder.intake import Submission, read_submission
@@ -29,9 +29,22 @@ def lab() -> Lab:
 
 
 @pytest.fixture(scope="module")
-def grader(lab: Lab):
-    with Zygote(limits=Limits(call_s=10)) as zygote:
-        yield Grader(lab, zygote, "a secret of the tests", solution_sources(LAB))
+def zygote():
+    with Zygote() as zygote:
+        yield zygote
+
+
+@pytest.fixture(scope="module")
+def grader(lab: Lab, zygote: Zygote) -> Grader:
+    return Grader(lab, zygote, "a secret of the tests", solution_sources(LAB))
+
+
+@pytest.fixture
+def one_zygote(zygote: Zygote, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Front ends share the tests' sandbox instead of starting their own, which takes seconds."""
+    monkeypatch.setattr(zygote, "close", lambda: None)
+    for module in (batch, practice):
+        monkeypatch.setattr(module, "Zygote", lambda *args, **kwargs: zygote)
 
 
 @pytest.fixture(scope="module")
@@ -267,10 +280,10 @@ def test_magics_and_shell_lines_are_ignored(grader: Grader, lab: Lab, tmp_path: 
     assert sum(r.points for r in grade.of("two_views")) == 10
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", LEVELS[1:])  # the best one runs in all other tests
 def test_every_level_that_this_machine_offers(level: str, lab: Lab, solution: dict[str, str]) -> None:
     try:
-        zygote = Zygote(level, Limits(call_s=10))
+        zygote = Zygote(level)
     except InputError as error:
         pytest.skip(str(error))
     peek = f"""
@@ -318,6 +331,7 @@ def broken_files(folder: Path, good: dict) -> dict[str, Path]:
     return files
 
 
+@pytest.mark.usefixtures("one_zygote")
 def test_broken_files_are_recorded_zeros_and_stop_nobody(
     lab: Lab, solution: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -337,6 +351,7 @@ def test_broken_files_are_recorded_zeros_and_stop_nobody(
     capsys.readouterr()
 
 
+@pytest.mark.usefixtures("one_zygote")
 def test_a_second_run_grades_nothing_twice(lab: Lab, solution: dict[str, str], tmp_path: Path) -> None:
     path = tmp_path / "ada.ipynb"
     path.write_text(json.dumps(released_with(solution)))
@@ -416,16 +431,14 @@ def test_bad_command_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_checks_that_refuse_the_solution_stop_the_batch(grader: Grader, solution: dict[str, str]) -> None:
-    broken = Grader(
-        grader.lab, grader.zygote, "s", {**solution, "two_views": "def two_views(x, t):\n    return x, x\n"}
-    )
+    wrong = solution["two_views"].replace("    v1 = t(x)\n", "    x = x + 1\n    v1 = t(x)\n")
+    broken = Grader(grader.lab, grader.zygote, "s", {**solution, "two_views": wrong})
     with pytest.raises(InputError, match="does not accept the solution of two_views"):
         broken.preflight()
 
 
+@pytest.mark.usefixtures("one_zygote")
 def test_practice_tells_the_truth(solution: dict[str, str], tmp_path: Path) -> None:
-    from autograder import check_notebook
-
     path = tmp_path / f"{LAB}.ipynb"
     wrong = solution["nt_xent"].replace("masked_fill(~candidates, -math.inf)", "masked_fill(~candidates, 0)")
     path.write_text(json.dumps(released_with({"two_views": solution["two_views"], "nt_xent": wrong})))

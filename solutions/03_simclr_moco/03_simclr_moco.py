@@ -118,7 +118,7 @@ def count_up(x):
     return x + len(calls)
 
 views = two_views(torch.tensor([10.0]), count_up)
-assert isinstance(views, tuple), f"return two tensors, `return v1, v2`, not a {type(views).__name__}"
+assert isinstance(views, tuple), f"return two tensors with a comma between them, not a {type(views).__name__}"
 assert len(calls) == 2, f"t was called {len(calls)} times; one call makes one view, so two are needed"
 assert calls[1].item() == 10, f"the second view is a view of x (10), but t was given {calls[1].item():.0f}"
 assert [v.item() for v in views] == [11, 12], f"expected ([11], [12]), got {[v.tolist() for v in views]}"

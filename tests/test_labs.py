@@ -1,0 +1,98 @@
+"""The labs: generated to the byte, free of solutions, complete, and they run from top to bottom."""
+
+import ast
+import hashlib
+import json
+import os
+import statistics
+from pathlib import Path
+
+import pytest
+
+from autograder.answers import COURSE, percent_cells
+from autograder.labs import dumps, generate, lab_names, source_notebook
+from autograder.notebook import ROLES, read_lab
+from sslcourse.lab import hints
+
+LABS = lab_names()
+
+
+def released(name: str) -> Path:
+    return COURSE / "labs" / name / f"{name}.ipynb"
+
+
+def test_committed_labs_are_what_their_sources_say() -> None:
+    first = generate(LABS)
+    assert first == {name: released(name).read_text(encoding="utf-8") for name in LABS}, "run `make labs` and commit"
+
+
+def test_sources_convert_to_the_same_bytes_twice() -> None:
+    for name in LABS:
+        path = COURSE / "solutions" / name / f"{name}.py"
+        assert dumps(source_notebook(path)) == dumps(source_notebook(path))
+
+
+@pytest.mark.parametrize("name", LABS)
+def test_no_solution_leaks(name: str) -> None:
+    text = released(name).read_text(encoding="utf-8")
+    for word in ("SOLUTION", "HIDDEN", "autograder.checks"):
+        assert word not in text
+    cells = percent_cells(COURSE / "solutions" / name / f"{name}.py")
+    for cell in cells:
+        if cell.role == "exercise":
+            answer = cell.source.split("### BEGIN SOLUTION")[1].split("### END SOLUTION")[0]
+            longest = max((line.strip() for line in answer.splitlines()), key=len)
+            code = "".join("".join(c["source"]) for c in json.loads(text)["cells"] if c["cell_type"] == "code")
+            assert longest not in code, cell.grade_id
+
+
+@pytest.mark.parametrize("name", LABS)
+def test_every_exercise_is_complete(name: str) -> None:
+    lab = read_lab(released(name))
+    text = released(name).read_text(encoding="utf-8")
+    for exercise in lab.exercises:
+        assert exercise.points > 0
+        assert exercise.checks, f"{exercise.name} has no public check"
+        if exercise.role != "exercise":
+            continue
+        assert len(hints()[exercise.name]) == 3
+        definition = next(n for n in ast.parse(exercise.stub).body if isinstance(n, ast.FunctionDef | ast.ClassDef))
+        docstring = ast.get_docstring(definition) or ""
+        assert "Example:" in docstring, f"{exercise.name}: a worked example with numbers"
+        assert "raise NotImplementedError" in exercise.stub
+        assert all(callable(f) for f in [lab.reference(exercise.name), *lab.offers(exercise).values()])
+        for _, check in exercise.checks:
+            assert check.count("assert") >= 3
+    assert text.count("*Difficulty") >= len(lab.exercises)
+
+
+@pytest.mark.parametrize("name", LABS)
+def test_cells_have_known_roles_and_are_short(name: str) -> None:
+    notebook = json.loads(released(name).read_text(encoding="utf-8"))
+    roles = [c["metadata"]["sslcourse"]["role"] for c in notebook["cells"] if "sslcourse" in c["metadata"]]
+    assert set(roles) <= set(ROLES)
+    assert {"preamble", "exercise", "check"} <= set(roles)
+    lengths = [sum(bool(line.strip()) for line in c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
+    assert statistics.median(lengths) <= 12
+    assert len({c["id"] for c in notebook["cells"]}) == len(notebook["cells"])
+
+
+@pytest.mark.parametrize("name", LABS)
+def test_the_solved_lab_runs_from_top_to_bottom(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In fast mode, and only when the lab or the library has changed since it last ran."""
+    source = COURSE / "solutions" / name / f"{name}.py"
+    stamp = COURSE / ".cache" / "labs" / f"{name}.sha256"
+    inputs = [source, *sorted((COURSE / "sslcourse").rglob("*.py"))]
+    digest = hashlib.sha256(b"".join(p.read_bytes() for p in inputs)).hexdigest()
+    if not os.environ.get("SSLCOURSE_ALL_LABS") and stamp.is_file() and stamp.read_text() == digest:
+        pytest.skip("nothing that the lab uses has changed since it last ran; SSLCOURSE_ALL_LABS=1 runs it")
+    nbclient = pytest.importorskip("nbclient")
+    monkeypatch.setenv("SSLCOURSE_FAST", "1")
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    notebook = source_notebook(source)
+    resources = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, timeout=240, resources=resources).execute()
+    record = json.loads((tmp_path / "my_record.json").read_text())
+    assert all(entry["predictions"] and entry["result"] for entry in record.values())
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(digest)
