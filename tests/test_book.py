@@ -110,18 +110,6 @@ def test_recorded_numbers_are_not_typed(page: Path) -> None:
         assert not words & recorded, f"{page.name} types {words & recorded} of {name}"
 
 
-def test_findings_are_paired() -> None:
-    from benchmarks.findings.common import Finding
-
-    for path in (ROOT / "benchmarks" / "findings").glob("*.json"):
-        finding = Finding.load(path)
-        assert path.stem == finding.name
-        assert path.with_suffix(".py").exists(), "a record without the script that made it"
-        assert len(finding.seeds) >= 5
-        assert finding.baseline in finding.arms
-        assert all(len(values) == len(finding.seeds) for values in finding.arms.values())
-
-
 def test_config_fails_on_errors_and_stays_offline() -> None:
     assert CONFIG["execute"]["allow_errors"] is False
     assert CONFIG["execute"]["raise_on_error"] is True

@@ -7,28 +7,45 @@ from typing import Any
 from torch import Tensor, nn
 
 from sslcourse import methods, train
-from sslcourse.data import Images, load
+from sslcourse.data import Images, load_images
 from sslcourse.evaluate import extract_features, knn_accuracy
 from sslcourse.methods.simclr import SimCLR
 
 SIZE, TRAIN, TEST = 32, 4000, 1000
+STEPS, BATCH = 120, 128
 METRIC = "kNN accuracy (k = 20)"
+
+
+def setting() -> dict[str, Any]:
+    """What every arm of every SimCLR finding shares, for the record."""
+    return {
+        "data": "shapes",
+        "size": SIZE,
+        "train": TRAIN,
+        "test": TEST,
+        "preset": "cpu",
+        "steps": STEPS,
+        "batch_size": BATCH,
+    }
 
 
 def images(seed: int) -> tuple[Images, Images]:
     """Training and test images; every seed draws its own, and all arms of a seed share them."""
-    return tuple(load("shapes", split, size=SIZE, n=n, seed=seed) for split, n in (("train", TRAIN), ("test", TEST)))  # type: ignore[return-value]
+    bank, queries = (
+        load_images("shapes", split, size=SIZE, n=n, seed=seed) for split, n in (("train", TRAIN), ("test", TEST))
+    )
+    return bank, queries
 
 
-def config(seed: int, steps: int, **changes: Any) -> SimCLR.Config:
-    """The preset "cpu" cut to `steps`, with other fields changed."""
+def config(seed: int, **changes: Any) -> SimCLR.Config:
+    """The preset "cpu" cut to `STEPS`, with other fields changed."""
     preset = SimCLR.PRESETS["cpu"]
-    return replace(preset, train=replace(preset.train, steps=steps, seed=seed), **changes)
+    return replace(preset, train=replace(preset.train, steps=STEPS, batch_size=BATCH, seed=seed), **changes)
 
 
 def untrained(settings: SimCLR.Config) -> SimCLR:
     """A network with the initial weights of the seed."""
-    return methods.build(SimCLR, settings)  # type: ignore[return-value]
+    return methods.build(SimCLR, settings)
 
 
 def trained(settings: SimCLR.Config, data: Images) -> SimCLR:

@@ -4,31 +4,20 @@ python -m benchmarks.findings.simclr_head
 """
 
 from benchmarks.findings.common import Finding, run
-from benchmarks.findings.simclr_common import METRIC, SIZE, TEST, TRAIN, WithHead, config, images, knn, trained
-
-STEPS = 200
+from benchmarks.findings.simclr_common import METRIC, WithHead, config, images, knn, setting, trained
 
 
 def measure(seed: int) -> dict[str, float]:
-    """kNN accuracy on h for three heads, and on z = g(h) for the two-layer one, for one seed."""
+    """kNN accuracy on h with and without a head, and on z = g(h), for one seed."""
     data = images(seed)
-    mlp, linear, none = (trained(config(seed, STEPS, head=head), data[0]) for head in ("mlp", "linear", "none"))
+    with_head, without = (trained(config(seed, head=head), data[0]) for head in ("mlp", "none"))
     return {
-        "two layers, h": knn(mlp.backbone, data),
-        "two layers, z": knn(WithHead(mlp), data),
-        "linear, h": knn(linear.backbone, data),
-        "none, h": knn(none.backbone, data),
+        "head, h": knn(with_head.backbone, data),
+        "head, z": knn(WithHead(with_head), data),
+        "no head, h": knn(without.backbone, data),
     }
 
 
 if __name__ == "__main__":
-    run(
-        Finding(
-            name="simclr_head",
-            question="Does SimCLR's projection head help on Shapes, and is h or z the better representation?",
-            metric=METRIC,
-            baseline="two layers, h",
-            setting={"preset": "cpu", "steps": STEPS, "data": "shapes", "size": SIZE, "train": TRAIN, "test": TEST},
-        ),
-        measure,
-    )
+    question = "Does SimCLR's projection head help on Shapes, and is h or z the better representation?"
+    run(Finding("simclr_head", question, METRIC, "head, h", setting()), measure)

@@ -1,0 +1,76 @@
+"""The experiments that chapters report: what is recorded, how it is summarised, and that the scripts still make it."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.findings import common, simclr_common
+from benchmarks.findings.common import FOLDER, Finding, run
+
+RECORDS = sorted(FOLDER.glob("*.json"))
+by_record = pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
+
+
+def finding(**changes: object) -> Finding:
+    fields = {"name": "tiny", "question": "Does b beat a?", "metric": "accuracy", "baseline": "a", "setting": {}}
+    return Finding(**(fields | changes))  # type: ignore[arg-type]
+
+
+def test_differences_are_paired() -> None:
+    """Seeds differ by far more than arms do; within a seed b is always 0.1 better."""
+    found = finding(seeds=[0, 1, 2], arms={"a": [0.1, 0.5, 0.9], "b": [0.2, 0.6, 1.0]})
+    gap = found.difference("b")
+    assert gap.value == pytest.approx(0.1)
+    assert gap.low == pytest.approx(0.1)
+    assert gap.high == pytest.approx(0.1)
+    assert found.mean("b").low < 0 < 1 < found.mean("b").high
+
+
+def test_run_records_and_reads_back(tmp_path: Path) -> None:
+    made = run(finding(), lambda seed: {"a": 0.5 + seed / 100, "b": 0.7}, ["--seeds", "3", "--out", str(tmp_path)])
+    read = Finding.load(tmp_path / "tiny.json")
+    assert read == made
+    assert read.seeds == [0, 1, 2]
+    assert read.arms == {"a": [0.5, 0.51, 0.52], "b": [0.7, 0.7, 0.7]}
+    assert len(read.seconds) == 3
+
+
+@by_record
+def test_record_is_complete(path: Path) -> None:
+    record = Finding.load(path)
+    assert record.name == path.stem
+    assert path.with_suffix(".py").exists(), "a record without the script that made it"
+    assert len(record.seeds) >= 5
+    assert record.baseline in record.arms
+    assert all(len(values) == len(record.seeds) for values in record.arms.values())
+    assert all(0 <= value <= 1 for values in record.arms.values() for value in values)
+
+
+@by_record
+def test_script_makes_the_arms_of_its_record(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two steps on a handful of images: the script runs and its arms are those of the record."""
+    script = importlib.import_module(f"benchmarks.findings.{path.stem}")
+    monkeypatch.setattr(simclr_common, "TRAIN", 40)
+    monkeypatch.setattr(simclr_common, "TEST", 20)
+    monkeypatch.setattr(simclr_common, "BATCH", 16)
+    monkeypatch.setattr(simclr_common, "STEPS", 2)
+    values = script.measure(0)
+    assert list(values) == list(Finding.load(path).arms)
+    assert all(0 <= value <= 1 for value in values.values())
+
+
+@pytest.mark.slow
+@by_record
+def test_first_seed_again(path: Path) -> None:
+    """The first seed in full. Threads and CPUs sum in different orders, which moves kNN by a few images of 1,000."""
+    script = importlib.import_module(f"benchmarks.findings.{path.stem}")
+    record = Finding.load(path)
+    assert record.setting == json.loads(json.dumps(simclr_common.setting())), "recorded with other settings"
+    for arm, value in script.measure(record.seeds[0]).items():
+        assert value == pytest.approx(record.arms[arm][0], abs=0.06), arm
+
+
+def test_folder_is_where_pages_look() -> None:
+    assert Path("benchmarks/findings") == common.FOLDER.relative_to(Path(__file__).resolve().parents[1])
