@@ -12,6 +12,7 @@ import torch
 from sslcourse.train import read_log
 
 HERE = Path(__file__).parent
+pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,6 @@ def runs(tmp_path_factory):
     return folder
 
 
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
 @pytest.mark.parametrize("accumulate", ddp_worker.PARTS)
 def test_two_processes_equal_one(runs, accumulate):
     one, two = (read_log(runs / n / str(accumulate)) for n in ("one", "two"))
@@ -46,3 +46,11 @@ def test_two_processes_equal_one(runs, accumulate):
         torch.load(runs / n / str(accumulate) / "checkpoint.pt", weights_only=True)["model"] for n in ("one", "two")
     )
     torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_processes_stop_together_and_resume_to_the_same_bits(runs):
+    whole, parts = (torch.load(runs / "two" / name / "checkpoint.pt", weights_only=True) for name in ("1", "stopped"))
+    assert parts["step"] == whole["step"]
+    torch.testing.assert_close(parts["model"], whole["model"], rtol=0, atol=0)
+    steps = [[line["step"] for line in read_log(runs / "two" / name)] for name in ("1", "stopped")]
+    assert steps[0] == steps[1]

@@ -4,7 +4,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from itertools import islice
 from typing import Any
 
@@ -82,7 +82,8 @@ def fit(
         module.train()
         for step, images in _batches(data, train, start, total, per_epoch, fabric):
             lr = set_lr(optimizer, train, step, total, per_epoch)
-            out = _step(fabric, model, module, optimizer, images, train, step)
+            with _memory_advice(train):
+                out = _step(fabric, model, module, optimizer, images, train, step)
             if hasattr(module, "after_step"):
                 module.after_step(step, total)
             clock.count(train.batch_size)
@@ -150,6 +151,17 @@ def _step(
     return out
 
 
+@contextmanager
+def _memory_advice(train: TrainConfig) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"The device ran out of memory with batch_size {train.batch_size} in {train.accumulate} part(s); raise "
+            "train.accumulate, lower train.batch_size, or use a smaller view or backbone."
+        ) from error
+
+
 def _due(train: TrainConfig, done: int, total: int, per_epoch: int, *, evaluates: bool) -> set[str]:
     """What there is to do beside training after `done` steps; everything after the last one."""
     every = {"log": train.log_every, "monitor": train.monitor_every, "save": train.checkpoint_every}
@@ -193,7 +205,5 @@ def _knn(module: Any, eval_data: tuple[Any, Any] | None) -> dict[str, float]:
 
     assert eval_data is not None
     bank, queries = eval_data
-    module.eval()
     features = [extract_features(module.backbone, part) for part in (bank, queries)]
-    module.train()
     return {"knn": knn_accuracy(features[0], bank.labels, features[1], queries.labels).value}
