@@ -68,8 +68,9 @@ def test_pictures_have_alternative_text(page: Path) -> None:
         assert ":alt:" in block, block
     for cell in re.findall(r"^```\{code-cell\}[^\n]*\n---\n(.*?)\n---$", text, re.M | re.S):
         notebook = yaml.safe_load(cell).get("mystnb", {})
-        if "figure" in notebook:
+        if notebook:
             assert len(notebook.get("image", {}).get("alt", "")) > 20, cell
+        if "figure" in notebook:
             assert {"caption", "name"} <= set(notebook["figure"]), cell
 
 

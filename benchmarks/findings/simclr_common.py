@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sslcourse import methods, train
-from sslcourse.data import Images, load_images
+from sslcourse.data import Images, Shapes
 from sslcourse.evaluate import extract_features, knn_accuracy
 from sslcourse.methods.simclr import SimCLR
 
@@ -31,10 +31,8 @@ def setting() -> dict[str, Any]:
 
 def images(seed: int) -> tuple[Images, Images]:
     """Training and test images; every seed draws its own, and all arms of a seed share them."""
-    bank, queries = (
-        load_images("shapes", split, size=SIZE, n=n, seed=seed) for split, n in (("train", TRAIN), ("test", TEST))
-    )
-    return bank, queries
+    bank = Shapes("train", size=SIZE, seed=seed).as_images(TRAIN)
+    return bank, Shapes("test", size=SIZE, seed=seed).as_images(TEST)
 
 
 def config(seed: int, **changes: Any) -> SimCLR.Config:
