@@ -77,12 +77,12 @@ class LARS(Optimizer):
                     self.state[p]["momentum_buffer"] = torch.zeros_like(p)
             excluded = [p for p in params if _is_excluded(p, group["exclude"])]
             adapted = [p for p in params if not _is_excluded(p, group["exclude"])]
+            on_cpu = [p for p in adapted if _fits_fused(p)]
+            elsewhere = [p for p in adapted if not _fits_fused(p)]
             self._descend(excluded, [p.grad for p in excluded], group)
-            if all(p.device.type == "cpu" for p in adapted):
-                for p in adapted:
-                    _descend_on_cpu(p, p.grad, self.state[p]["momentum_buffer"], group)
-            else:
-                self._descend(adapted, _adapted(adapted, [p.grad for p in adapted], group), group)
+            self._descend(elsewhere, _adapted(elsewhere, [p.grad for p in elsewhere], group), group)
+            for p in on_cpu:
+                _descend_fused(p, p.grad, self.state[p]["momentum_buffer"], group)
         return loss
 
     def _descend(self, params: Tensors, grads: Tensors, group: dict[str, Any]) -> None:
@@ -99,6 +99,8 @@ def _is_excluded(p: Tensor, exclude: bool | None) -> bool:
 
 def _adapted(params: Tensors, grads: Tensors, group: dict[str, Any]) -> Tensors:
     """The decayed gradients times their trust ratios, as new tensors; no ratio leaves the device."""
+    if not params:
+        return []
     decayed = list(torch._foreach_add(grads, params, alpha=group["weight_decay"]))
     p_norm = torch.stack(torch._foreach_norm(params))
     g_norm = torch.stack(torch._foreach_norm(decayed))
@@ -108,23 +110,39 @@ def _adapted(params: Tensors, grads: Tensors, group: dict[str, Any]) -> Tensors:
     return decayed
 
 
-def _descend_on_cpu(p: Tensor, grad: Tensor, velocity: Tensor, group: dict[str, Any]) -> None:
-    """The same step for one weight without the decayed gradient as a tensor.
+def _fits_fused(p: Tensor) -> bool:
+    """Whether p and its gradient lie on the CPU in one dense order, as `_descend_fused` reads them."""
+    dense = p.is_contiguous() or (p.ndim == 4 and p.is_contiguous(memory_format=torch.channels_last))
+    same = p.grad is not None and p.grad.stride() == p.stride() and p.grad.dtype == p.dtype
+    return p.device.type == "cpu" and p.dtype in (torch.float32, torch.float64) and dense and same
 
-    On a CPU the pages of that fresh tensor cost more than all the arithmetic, and a ratio in Python costs nothing.
+
+def _descend_fused(p: Tensor, grad: Tensor, velocity: Tensor, group: dict[str, Any]) -> None:
+    """The same step for one weight on a CPU, where memory traffic is what costs.
+
+    The decayed gradient is never a tensor: its norm comes from inner products, and the step is one pass of the fused
+    SGD kernel, v <- momentum v + (1 - dampening)(g + weight_decay p), with the trust ratio as 1 - dampening.
     """
     decay = group["weight_decay"]
-    flat_p, flat_grad = p.reshape(-1), grad.reshape(-1)
+    flat_p, flat_grad = (x.as_strided((x.numel(),), (1,)) for x in (p, grad))
     p_square = flat_p.dot(flat_p).item()
     terms = flat_grad.dot(flat_grad).item() + decay**2 * p_square
-    g_square = terms + 2 * decay * flat_grad.dot(flat_p).item() if decay else terms  # |grad + decay * p|^2
-    if g_square < 0.01 * terms:  # they cancel, and float32 has lost what is left
+    g_square = terms + 2 * decay * flat_grad.dot(flat_p).item() if decay else terms  # |g + weight_decay p|^2
+    if g_square < 0.01 * terms:  # the terms cancel, and float32 has lost what is left
         g_square = flat_grad.add(flat_p, alpha=decay).square_().sum().item()
     ratio = group["trust_coefficient"] * math.sqrt(p_square / g_square) if p_square > 0 and g_square > 0 else 1.0
-    velocity.mul_(group["momentum"]).add_(grad, alpha=ratio)
-    if decay:
-        velocity.add_(p, alpha=ratio * decay)
-    p.add_(velocity, alpha=-group["lr"])
+    torch._fused_sgd_(
+        [p],
+        [grad],
+        [velocity],
+        weight_decay=decay,
+        momentum=group["momentum"],
+        lr=group["lr"],
+        dampening=1 - ratio,
+        nesterov=False,
+        maximize=False,
+        is_first_step=False,
+    )
 
 
 def param_groups(
