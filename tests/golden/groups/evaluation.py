@@ -1,0 +1,87 @@
+"""Adapters for the evaluation protocols, which stand in all three groups."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from loading import Adapter, Case
+from torch import Tensor, nn
+
+from sslcourse.evaluate import average_precision, knn_accuracy, mean_average_precision, precision_at
+from sslcourse.evaluate.descriptors import multi_scale, pca_projection
+from sslcourse.nn.patches import interpolate_pos
+
+
+def dino_knn_classifier(case: Case) -> dict[str, Any]:
+    features = [case.inputs[name] for name in ("train_features", "train_labels", "test_features", "test_labels")]
+    result = knn_accuracy(*features, k=case.hyper["k"], T=case.hyper["T"])
+    # The official code gives per cent.
+    return {"out.top1": _float64(100 * result.value), "out.top5": _float64(100 * result.detail["top5"])}
+
+
+def dino_retrieval_map(case: Case) -> dict[str, Any]:
+    ranks = case.inputs["ranks"].T  # official: (database, queries), each column a ranking
+    scores = torch.zeros(ranks.shape).scatter_(1, ranks, -torch.arange(ranks.shape[1]).float().expand(ranks.shape))
+    relevant, junk = (torch.zeros(ranks.shape, dtype=torch.bool) for _ in range(2))
+    for row, ground in enumerate(case.hyper["gnd"]):
+        relevant[row, ground["ok"]] = True
+        junk[row, ground["junk"]] = True
+    precision = precision_at(scores, relevant, case.hyper["kappas"], junk)
+    # NaN marks a query without a relevant image here and there; where the official value is NaN any number passes.
+    return {
+        "out.map": mean_average_precision(scores, relevant, junk),
+        "out.aps": average_precision(scores, relevant, junk).nan_to_num(0.0),
+        "out.pr": precision.nanmean(dim=0),
+        "out.prs": precision.nan_to_num(0.0),
+    }
+
+
+def dino_multiscale_and_pca(case: Case) -> dict[str, Any]:
+    if "cov" in case.inputs:
+        return _pca(case)
+    conv = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+    conv.weight, conv.bias = (nn.Parameter(case.state[f"0.{name}"]) for name in ("weight", "bias"))
+    with torch.no_grad():
+        ours = multi_scale(case.inputs["x"], lambda x: conv(x).relu().mean(dim=(2, 3)))
+
+    def same_directions(official: Tensor) -> None:
+        # The official code divides the batch by its one norm, which is meant (and right) for a batch of 1 only.
+        torch.testing.assert_close(ours, nn.functional.normalize(official, dim=1), rtol=1e-4, atol=1e-5)
+
+    return {"out.feat": ours if len(ours) == 1 else same_directions}
+
+
+def _pca(case: Case) -> dict[str, Any]:
+    projection = pca_projection(case.inputs["cov"], case.hyper["dim"], case.hyper["whit"])
+    y = case.inputs["x"] @ projection.T  # the official `apply` centres only where a mean was set; here none was
+    return {"out.y": _up_to_sign(y), "out.abs_dvt": projection.abs(), "out.gram": y @ y.T}
+
+
+def _up_to_sign(ours: Tensor) -> Callable[[Tensor], None]:
+    """The sign of an eigenvector is arbitrary, hence that of a column."""
+
+    def compare(official: Tensor) -> None:
+        sign = (ours * official).sum(dim=0).sign()
+        torch.testing.assert_close(ours * sign, official, rtol=1e-9, atol=1e-9)
+
+    return compare
+
+
+def mae_interpolate_pos_embed(case: Case) -> dict[str, Any]:
+    cases = enumerate(case.hyper["cases_old_new_extra"])
+    return {
+        f"i{i}/new": interpolate_pos(case.inputs[f"i{i}/old"], new, new, grid=(old, old)) for i, (old, new, _) in cases
+    }
+
+
+def _float64(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64)
+
+
+CONTRASTIVE: dict[str, Adapter] = {
+    "dino_knn_classifier": dino_knn_classifier,
+    "dino_retrieval_map": dino_retrieval_map,
+    "dino_multiscale_and_pca": dino_multiscale_and_pca,
+}
+MASKED: dict[str, Adapter] = {"mae_interpolate_pos_embed": mae_interpolate_pos_embed}
+CLIP_SAM: dict[str, Adapter] = {}
