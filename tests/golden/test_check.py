@@ -60,11 +60,6 @@ def test_a_result_that_is_left_out_fails(tmp_path: Path) -> None:
     assert problems(case) == "out.z: not returned"
 
 
-def test_a_result_nobody_asked_for_fails(tmp_path: Path) -> None:
-    case = contrastive(tmp_path, {"in.x": X, "out.y": 2 * X})
-    assert "out.w" in problems(case, lambda case: {**double(case), "out.w": X})
-
-
 def test_an_exception_fails_and_a_skip_skips(tmp_path: Path) -> None:
     case = contrastive(tmp_path, {"in.x": X, "out.y": 2 * X})
 
