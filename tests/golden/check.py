@@ -7,9 +7,10 @@ error and at the end `N passed, M failed, K skipped`, subcases counted one by on
 case without an adapter has failed, unless `--adapted` leaves those out.
 
 An adapter takes a `Case` and returns a dictionary with a value for every key of `case.expected` (more does no harm:
-variants of a case may list less). A value is a tensor, or a function of the official tensor that raises AssertionError where ours cannot be compared number by number (masks
-from another random stream are judged by their counts, for instance). Keys that start with "extra." are compared with
-that path of the JSON. An adapter raises `Skip` for what the machine lacks.
+variants of a case may list less). A value is a tensor, or a function of the official tensor that raises AssertionError
+where ours cannot be compared number by number (masks from another random stream are judged by their counts, for
+instance). Keys that start with "extra." are compared with that path of the JSON. An adapter raises `Skip` for what the
+machine lacks.
 """
 
 import argparse
