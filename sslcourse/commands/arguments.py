@@ -1,5 +1,6 @@
 """How the commands read their arguments: typed dataclasses through tyro, methods and presets by name."""
 
+import re
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import field, make_dataclass
@@ -60,12 +61,19 @@ def choose_preset(method: str, argv: Sequence[str]) -> Any:
 
 def _sentence(box: str) -> str:
     """What tyro complains of in its box of several lines, and the option it takes the user to mean, as a sentence."""
-    rows = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
-    ends = [i for i, row in enumerate(rows) if row.startswith("──")] or [len(rows)]
-    what = " ".join(rows[: ends[0]]).rstrip(".") or box.strip()
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    rows = [line.strip("│ ") for line in plain.splitlines() if not line.startswith(("╭", "╰"))]
+    if not plain.startswith("╭"):  # without box characters the title is a row, with a rule below
+        rows = rows[2:]
+    ends = [i for i, row in enumerate(rows) if _is_rule(row)] or [len(rows)]
+    what = " ".join(rows[: ends[0]]).strip(" .")
     guess = rows[ends[0] + 1 : ends[0] + 3]
     near = f"; did you mean {guess[1].split()[0].rstrip(',')}?" if guess[:1] == ["Perhaps you meant:"] else "."
     return f"{what}{near}"
+
+
+def _is_rule(row: str) -> bool:
+    return len(row) > 9 and set(row) <= {"─", "-"}
 
 
 def _value(argv: Sequence[str], option: str) -> str | None:
