@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from sslcourse.data.color import color_jitter, grayscale, solarize, standardize
+from sslcourse.data.color import HUE, color_jitter, grayscale, needs, solarize, standardize
 from sslcourse.data.resample import gaussian_blur, random_boxes, resized_crop
 from sslcourse.data.rng import shard_rows
 from sslcourse.errors import InputError
@@ -23,7 +23,7 @@ from sslcourse.errors import InputError
 Triple = tuple[float, float, float]
 MEAN: Triple = (0.485, 0.456, 0.406)  # of ImageNet's RGB, what most published encoders expect
 STD: Triple = (0.229, 0.224, 0.225)
-CACHED_PIXELS = 1 << 15  # an image's worth of work that stays in a core's L2 cache: 3 channels, 4 bytes, a few copies
+CACHED_PIXELS = 1 << 16  # an image's worth of work that stays in a core's L2 cache: 3 channels, 4 bytes, a few copies
 
 
 class Draws(NamedTuple):
@@ -136,25 +136,24 @@ class Augment:
     def apply(self, x: Tensor, draws: Draws) -> Tensor:
         """The views that `draws` (on the device of `x`) describes; no randomness is in here.
 
-        On a CPU a few images at a time, so that they stay in the cache from one operation to the next, and only the
-        window that their crops share; elsewhere, and when compiled, the batch as one.
+        On a CPU a few images at a time, so that they stay in the cache from one operation to the next, sorted so that
+        neighbours need the same operations, and only the window of the images that their crops share.
         """
         out = x.new_empty(len(x), 3, self.size, self.size, dtype=x.dtype if x.is_floating_point() else torch.float32)
-        if x.device.type != "cpu" or torch.compiler.is_compiling():
+        if x.device.type != "cpu" or torch.compiler.is_compiling() or not len(x):
             return self._view(x, draws).to(out.dtype)
-        step = max(1, CACHED_PIXELS // self.size**2)
-        for start in range(0, len(x), step):
-            part = slice(start, start + step)
-            out[part] = self._view(*_window(x[part], Draws(*(t[part] for t in draws))))
+        for index in _alike(draws).split(max(1, CACHED_PIXELS // self.size**2)):
+            out[index] = self._view(*_window(x[index], Draws(*(t[index] for t in draws)))).to(out.dtype)
         return out
 
     def _view(self, x: Tensor, draws: Draws) -> Tensor:
+        gray, blur, solar = needs(torch.stack([draws.gray, draws.sigma > 0, draws.solarize], 1))
         with torch.autocast(x.device.type, enabled=False):  # bf16 resampling weights would be off by half a grey level
             view = resized_crop(x, draws.boxes, self.size, draws.flip)
             view = color_jitter(view, draws.factors, draws.order) if self.jitter_p else view
-            view = grayscale(view, draws.gray) if self.gray else view
-            view = gaussian_blur(view, draws.sigma, self.kernel_size) if self.blur else view
-            view = solarize(view, self.solarize_threshold, draws.solarize) if self.solarize else view
+            view = grayscale(view, draws.gray) if self.gray and gray else view
+            view = gaussian_blur(view, draws.sigma, self.kernel_size) if self.blur and blur else view
+            view = solarize(view, self.solarize_threshold, draws.solarize) if self.solarize and solar else view
             return standardize(view, self.mean, self.std)
 
 
@@ -181,6 +180,13 @@ def center_view(x: Tensor, size: int, mean: Triple = MEAN, std: Triple = STD, *,
         view = interpolate(view, shape, mode="bilinear", antialias=True)
     top, left = round((shape[0] - size) / 2), round((shape[1] - size) / 2)
     return standardize(view[:, :, top : top + size, left : left + size], mean, std).to(dtype)
+
+
+def _alike(draws: Draws) -> Tensor:
+    """An order (B,) that brings together the images with a blur, and those whose hue shift comes at the same place."""
+    hue_at = (draws.order == HUE).int().argmax(1)
+    jittered = draws.factors[:, HUE] != 0
+    return (5 * (draws.sigma > 0) + torch.where(jittered, hue_at, 4)).argsort(stable=True)
 
 
 def _window(x: Tensor, draws: Draws) -> tuple[Tensor, Draws]:

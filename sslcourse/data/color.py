@@ -80,11 +80,22 @@ def color_jitter(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     f = torch.where(due, factors.gather(1, operation), 1.0)
     flat, gray = (1 - f) * (operation == CONTRAST), (1 - f) * (operation == SATURATION)
     x = x.clone()
-    for i in range(6):
-        if i == 3:
+    for i, needed in enumerate(needs(f != 1)):
+        if i == 3 and needs(factors[:, HUE:] != 0)[0]:
             x = adjust_hue(x, factors[:, HUE])
-        _blend_(x, f[:, i], flat[:, i], gray[:, i])
+        if needed:
+            _blend_(x, f[:, i], flat[:, i], gray[:, i])
     return x
+
+
+def needs(mask: Tensor) -> list[bool]:
+    """For each column of `mask` (B, K) whether an image asks for it, so that what nobody needs can be left out.
+
+    Only an eager CPU can look without waiting; a GPU and a compiled graph are told True and run everything.
+    """
+    if mask.device.type != "cpu" or torch.compiler.is_compiling():
+        return [True] * mask.shape[1]
+    return mask.any(0).tolist()
 
 
 def grayscale(x: Tensor, where: Tensor) -> Tensor:

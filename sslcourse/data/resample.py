@@ -9,7 +9,7 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import pad, threshold
 
 from sslcourse.errors import InputError
 
@@ -63,6 +63,7 @@ def blur_matrix(sigma: Tensor, kernel_size: int, size: int) -> Tensor:
     offset = torch.arange(-radius, radius + 1, device=sigma.device)
     # Below 0.01 the neighbours' weights are 0 in float32, so 0.01 stands for 0 without a division by it.
     kernel = torch.softmax(-0.5 * (offset / sigma.float().clamp(min=0.01)[:, None]) ** 2, dim=1)
+    kernel = threshold(kernel, 1e-9, 0)  # no denormal weights, with which a CPU multiplies many times slower
     # A row one shorter than the repeated vector starts one later each time: the kernel moves along the diagonal.
     length = size + 2 * radius
     band = pad(kernel, (0, size)).repeat(1, size)[:, : size * length].view(-1, size, length)
@@ -90,7 +91,7 @@ def gaussian_blur(x: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
 def _resample(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """(B, 3, H, W) -> (B, 3, S, T) by `rows` (B, S, H) and `columns` (B, T, W)."""
     narrow = x.flatten(1, 2) @ columns.mT
-    return rows[:, None] @ narrow.view(*x.shape[:3], -1)
+    return rows[:, None] @ narrow.view(*x.shape[:3], columns.shape[1])
 
 
 def random_boxes(
