@@ -41,7 +41,6 @@ class Method:
         code: "module:Class", None while it is to come.
         presets: names of the class's `PRESETS`, in their order.
         chapter: page of the book, without suffix, and lab: folder under labs/; None while they are to come.
-        golden: cases under tests/golden/cases that pin it down.
     """
 
     name: str
@@ -54,7 +53,12 @@ class Method:
     presets: tuple[str, ...] = ()
     chapter: str | None = None
     lab: str | None = None
-    golden: tuple[str, ...] = ()
+
+    @property
+    def golden(self) -> tuple[str, ...]:
+        """Cases under tests/golden/cases that pin the method down, "group/case"."""
+        group, _, names = _GOLDEN.get(self.name, "").partition(": ")
+        return tuple(f"{group}/{name}" for name in names.split())
 
     @property
     def file(self) -> str | None:
@@ -68,7 +72,7 @@ class Method:
 
     def to_dict(self) -> dict[str, Any]:
         """The row as plain JSON values."""
-        return asdict(self) | {"file": self.file}
+        return asdict(self) | {"file": self.file, "golden": list(self.golden)}
 
 
 _ROWS = (
@@ -94,6 +98,7 @@ _ROWS = (
         code="sslcourse.methods.simclr:SimCLR",
         presets=("cpu", "cpu_cifar", "cifar10_resnet18", "imagenet_resnet50", "vit_small"),
         chapter="03-simclr-moco",
+        lab="03_simclr_moco",
     ),
     Method("moco_v1", "MoCo", 3, "He et al.", 2019, "1911.05722"),
     Method("moco_v2", "MoCo v2", 3, "Chen et al.", 2020, "2003.04297"),
@@ -133,6 +138,46 @@ _ROWS = (
     Method("videomae", "VideoMAE", 13, "Tong et al.", 2022, "2203.12602"),
     Method("unmasked_teacher", "Unmasked Teacher", 13, "Li et al.", 2023, "2303.16058"),
 )
+
+# Official numbers by method, "group: case case ..."; they are there before the method is.
+_GOLDEN = {
+    "simclr": "contrastive: ntxent simclr_tf_ntxent simclr_tf_lr_schedule",
+    "moco_v1": "contrastive: moco_infonce_queue moco_full_module",
+    "moco_v2": "contrastive: moco_infonce_queue moco_full_module",
+    "moco_v3": "contrastive: mocov3_contrastive_loss mocov3_full_module mocov3_lars mocov3_schedules "
+    "mocov3_sincos_pos_embed",
+    "supcon": "contrastive: supcon pml_supcon_ntxent",
+    "densecl": "contrastive: densecl_full_module densecl_head_and_correspondence",
+    "deepcluster": "contrastive: deepcluster_preprocess_kmeans deepcluster_sampler_sobel_lr",
+    "deepcluster_v2": "contrastive: deepclusterv2_cluster_memory",
+    "byol": "contrastive: byol_deepmind_loss byol_deepmind_schedules byol_deepmind_lars byol_loss_lucidrains "
+    "byol_full_module_lucidrains",
+    "swav": "contrastive: swav_sinkhorn swav_train_step swav_lr_schedule",
+    "simsiam": "contrastive: simsiam_loss simsiam_full_module",
+    "dino": "contrastive: dino_loss dino_head dino_vit dino_multicrop_wrapper dino_cosine_scheduler "
+    "dino_ema_and_gradient_utils",
+    "beit": "masked: beit_mim beit_mim_abspos_perlayer beit_blockwise_masking beit_relative_position_bias",
+    "mae": "masked: mae_full mae_full_normpix mae_loss mae_patchify mae_random_masking mae_sincos_pos_embed "
+    "mae_lr_sched",
+    "simmim": "masked: simmim_vit simmim_swin simmim_swin_param_groups",
+    "maskfeat": "masked: maskfeat_hog maskfeat_hog_vs_skimage",
+    "ummae": "masked: ummae_uniform_masking ummae_vit ummae_vit_novmr",
+    "ijepa": "masked: ijepa_multiblock_masks",
+    "ibot": "contrastive: ibot_loss ibot_head ibot_masking ibot_vit_masked",
+    "dinov2": "contrastive: dinov2_dino_loss dinov2_ibot_patch_loss dinov2_koleo dinov2_head dinov2_masking "
+    "dinov2_schedules dinov2_vit",
+    "clip": "clip-sam: openclip_clip_loss openclip_logit_scale_clamp openclip_zeroshot clip_tokenizer clip_preprocess "
+    "clip_quickgelu",
+    "siglip": "clip-sam: openclip_siglip_loss",
+    "sam": "clip-sam: sam_prompt_encoder sam_two_way_transformer sam_loss_focal_dice_iou sam_loss_multistep "
+    "sam_amg_stability sam_amg_point_grid sam_amg_rle",
+    "fastsam": "clip-sam: fastsam_prompts fastsam_yolo_masks",
+    "hqsam": "clip-sam: hq_loss_masks_pointsample hq_train_prompts_metrics",
+    "matting": "clip-sam: mam_refinement",
+    "grounded_sam": "clip-sam: grounded_sam_glue",
+    "maskfeat_video": "masked: maskfeat_cube_masking",
+    "videomae": "masked: videomae_tube_masking",
+}
 
 METHODS: dict[str, Method] = {row.name: row for row in _ROWS}
 
@@ -182,7 +227,7 @@ def markdown() -> str:
             ", ".join(f"`{preset}`" for preset in method.presets),
             chapter,
             f"`labs/{method.lab}`" if method.lab else "",
-            ", ".join(f"`{case}`" for case in method.golden),
+            ", ".join(f"`{case.partition('/')[2]}`" for case in method.golden),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

@@ -56,6 +56,12 @@ def test_chapters_and_labs_of_a_part_are_listed() -> None:
     assert {name for name in found if int(name[:2]) in methods_parts} <= listed
 
 
+def test_golden_cases_belong_to_a_method() -> None:
+    assert set(catalogue._GOLDEN) <= set(METHODS)
+    for row in METHODS.values():
+        assert len(set(row.golden)) == len(row.golden)
+
+
 def test_names_are_unique_and_ordered_by_part() -> None:
     assert len(METHODS) == len(catalogue._ROWS)
     parts = [row.part for row in METHODS.values()]
