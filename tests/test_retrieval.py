@@ -12,8 +12,8 @@ from sslcourse.evaluate import (
     mean_average_precision,
     micro_average_precision,
     precision_at,
-    retrieval,
     retrieval_ap,
+    retrieval_map,
     revisited,
 )
 from sslcourse.evaluate.descriptors import Whitening, gem, multi_scale, pca_projection
@@ -118,7 +118,7 @@ def test_features_in_chunks_give_the_dense_result() -> None:
         ours = retrieval_ap(bank, labels, q, q_labels, chunk=chunk)
         torch.testing.assert_close(ours, dense, equal_nan=True)
     assert ours[q_labels > 3].isnan().all()
-    result = retrieval(bank, labels, q, q_labels)
+    result = retrieval_map(bank, labels, q, q_labels)
     assert result.n == int((q_labels <= 3).sum())
     assert result.low <= result.value <= result.high
 
@@ -154,7 +154,7 @@ def test_bad_features_are_one_sentence() -> None:
     with pytest.raises(InputError, match="finite"):
         retrieval_ap(x, y, x * torch.nan, y)
     with pytest.raises(InputError, match="whose class is in the bank"):
-        retrieval(x, y, x, y + 1)
+        retrieval_map(x, y, x, y + 1)
     with pytest.raises(InputError, match="rule"):
         mean_average_precision(x, x > 0, rule="steps")  # type: ignore[arg-type]
 

@@ -168,7 +168,7 @@ def retrieval_ap(
     return torch.cat(parts)
 
 
-def retrieval(
+def retrieval_map(
     bank: Tensor, labels: Tensor, q: Tensor, q_labels: Tensor, *, rule: Rule = "trapezoid", seed: int = 0
 ) -> Result:
     """mAP of the test images as queries against the training images, with a bootstrap interval over the queries.

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from sslcourse.evaluate import average_precision, knn_accuracy, mean_average_precision, precision_at
 from sslcourse.evaluate.descriptors import multi_scale, pca_projection
+from sslcourse.evaluate.segmentation import boundary_iou, mask_boundary, mask_iou
 from sslcourse.nn.patches import interpolate_pos
+from sslcourse.segment.mask_prompts import box_of, noisy_mask, points_in
 
 
 def dino_knn_classifier(case: Case) -> dict[str, Any]:
@@ -74,6 +76,22 @@ def mae_interpolate_pos_embed(case: Case) -> dict[str, Any]:
     }
 
 
+def hq_train_prompts_metrics(case: Case) -> dict[str, Any]:
+    grey = case.inputs["masks255"]
+    masks = grey > 128  # the official masks are 0 .. 255
+    pred = case.inputs["pred_logits"][:, 0] > 0
+    points = [points_in(mask, case.inputs[f"perm{i}"], case.hyper["k"]) for i, mask in enumerate(masks)]
+    ratio = case.hyper["dilation_ratio"]
+    return {
+        "boxes": box_of(masks),
+        "sample_points": torch.stack(points),
+        "noise_mask": 255 * noisy_mask(grey[:, None] / 255, case.inputs["noise_randn"]).float(),
+        "iou": mask_iou(pred, masks),
+        "boundary_iou": boundary_iou(pred, masks, ratio),
+        "boundary_gt0": mask_boundary(masks[0], ratio),
+    }
+
+
 def _float64(value: float) -> Tensor:
     return torch.tensor(value, dtype=torch.float64)
 
@@ -84,4 +102,4 @@ CONTRASTIVE: dict[str, Adapter] = {
     "dino_multiscale_and_pca": dino_multiscale_and_pca,
 }
 MASKED: dict[str, Adapter] = {"mae_interpolate_pos_embed": mae_interpolate_pos_embed}
-CLIP_SAM: dict[str, Adapter] = {}
+CLIP_SAM: dict[str, Adapter] = {"hq_train_prompts_metrics": hq_train_prompts_metrics}
