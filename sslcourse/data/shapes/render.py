@@ -23,48 +23,56 @@ INVERTED = DOMAINS.index("inverted")
 
 @dataclass
 class Drawing:
-    """Pixels and mattes of B scenes: image (B, 3, S, S) uint8; parts (B, K, 3, S, S) float, of whole, emblem, dot."""
+    """B scenes: image (B, 3, S, S) uint8; parts (B, K, 3, S, S) float, what shows of whole, emblem and dot; area (B, K)
+    int64, pixels of the whole with nothing in front. The last two are empty where no mattes were asked for."""
 
     image: Tensor
-    parts: Tensor | None
+    parts: Tensor
+    area: Tensor
+
+    def masks(self) -> Tensor:
+        """(B, K, 3, S, S) bool: pixels of which a part gives more than half the colour, so no two objects overlap."""
+        return self.parts > 0.5
 
 
 def render(p: Parameters, size: int, device: torch.device | str = "cpu", mattes: bool = True) -> Drawing:
     """Draw scenes at size x size pixels; `mattes=False` skips the labels, for those who only want images."""
     step = max(1, CHUNK_PIXELS // (size * size))
     chunks = [_render(p.at(np.arange(i, min(i + step, len(p)))), size, device, mattes) for i in range(0, len(p), step)]
-    parts = torch.cat([c.parts for c in chunks if c.parts is not None]) if mattes else None
-    return Drawing(torch.cat([c.image for c in chunks]), parts)
+    image, parts, area = (torch.cat(part) for part in zip(*((c.image, c.parts, c.area) for c in chunks), strict=True))
+    return Drawing(image, parts, area)
 
 
 def _render(p: Parameters, size: int, device: torch.device | str, mattes: bool) -> Drawing:
     axis = (torch.arange(size, dtype=torch.float32, device=device) * 2 + 1) * (1 / size) - 1
     x, y = axis[None, None, :], axis[None, :, None]
-    canvas = _ground(p, x, y)
     b, k = p.kind.shape
-    parts = torch.zeros(b, k, 3, size, size, device=device) if mattes else None
+    canvas = _ground(p, x, y)
+    drawing = Drawing(
+        canvas,
+        torch.zeros(b, k if mattes else 0, 3, size, size, device=device),
+        torch.zeros(b, k if mattes else 0, dtype=torch.int64, device=device),
+    )
     for far in reversed(range(k)):
         rows = np.flatnonzero(p.count > far)
         if len(rows) == b:
-            _paint_object(canvas, parts, p, far, x, y)
+            _paint_object(drawing, p, far, x, y)
         elif len(rows):
             at = torch.from_numpy(rows).to(device)
-            some, some_parts = canvas[at], parts[at] if parts is not None else None
-            _paint_object(some, some_parts, p.at(rows), far, x, y)
-            canvas[at] = some
-            if parts is not None and some_parts is not None:
-                parts[at] = some_parts
+            some = Drawing(canvas[at], drawing.parts[at], drawing.area[at])
+            _paint_object(some, p.at(rows), far, x, y)
+            canvas[at], drawing.parts[at], drawing.area[at] = some.image, some.parts, some.area
     canvas *= _light(p, x, y)[:, None]
     rows = np.flatnonzero(p.word >= 0)
     if len(rows):
         at = torch.from_numpy(rows).to(device)
         ink, paper = word_label(p.word[rows], p.word_y[rows], size, device)
-        canvas[at] = _over(canvas[at], torch.ones_like(ink)[:, None], paper[:, None]) * (1 - ink)[:, None]
-        if parts is not None:
-            parts[at] *= (1 - paper)[:, None, None]
+        canvas[at] = (canvas[at] * (1 - paper)[:, None]) + (paper - ink)[:, None]
+        drawing.parts[at] *= (1 - paper)[:, None, None]
     negative = _column(p.domain == INVERTED, device)[:, None]
     canvas = torch.where(negative > 0, 1 - canvas, canvas)
-    return Drawing((canvas * 255 + 0.5).clamp_(0, 255).to(torch.uint8), parts)
+    drawing.image = (canvas * 255 + 0.5).clamp_(0, 255).to(torch.uint8)
+    return drawing
 
 
 def _column(values: np.ndarray, device: torch.device | str) -> Tensor:
@@ -107,8 +115,9 @@ def _light(p: Parameters, x: Tensor, y: Tensor) -> Tensor:
     return 1 - _column(np.abs(slope).sum(1), x.device) * 0.5 + across * 0.5
 
 
-def _paint_object(canvas: Tensor, parts: Tensor | None, p: Parameters, k: int, x: Tensor, y: Tensor) -> None:
-    """Paint object k of every scene onto the canvas, in place, and its mattes over those of the objects behind it."""
+def _paint_object(drawing: Drawing, p: Parameters, k: int, x: Tensor, y: Tensor) -> None:
+    """Paint object k of every scene onto the image, in place, and its mattes over those of the objects behind it."""
+    canvas, parts = drawing.image, drawing.parts
     device, scale = canvas.device, canvas.shape[-1] / 2
     radius, cos, sin = p.radius[:, k], np.cos(p.angle[:, k]), np.sin(p.angle[:, k])
     dx, dy = x - _column(p.x[:, k], device), y - _column(p.y[:, k], device)
@@ -136,13 +145,14 @@ def _paint_object(canvas: Tensor, parts: Tensor | None, p: Parameters, k: int, x
     colour = _over(colour, paint[:, 2], (emblem * _column(~sketch, device))[:, None])
     colour = _over(colour, paint[:, 3], dot[:, None])
     if not sketch.all():
-        # A soft contact shadow lifts the object off its ground.
-        shadow = coverage(body, 10.0) * _column(np.where(sketch, 0, 0.35), device)
+        # A soft round shadow lifts the object off its ground.
+        shadow = coverage(torch.sqrt(u * u + v * v) - 0.85, 0.9) * _column(np.where(sketch, 0, 0.25), device)
         canvas *= (1 - shadow)[:, None]
     canvas.copy_(_over(canvas, colour, cover[:, None]))
-    if parts is not None:
+    if parts.shape[1]:
         parts[:, k + 1 :] *= (1 - cover)[:, None, None]
         parts[:, k, 0], parts[:, k, 1], parts[:, k, 2] = cover, emblem, dot
+        drawing.area[:, k] = (cover > 0.5).sum((1, 2))
 
 
 def _distance(u: Tensor, v: Tensor, kind: Ints) -> Tensor:

@@ -39,6 +39,7 @@ class Parameters:
     domain: Ints  # (B,) index into DOMAINS
     word: Ints  # (B,) index into CLASSES, -1 for none
     word_y: Floats  # (B,) height of the word's label
+    phrasing: Floats  # (B,) in [0, 1), how the caption is put
 
     def __len__(self) -> int:
         return len(self.count)
@@ -74,7 +75,7 @@ def sample(s: Settings, seed: int, scenes: NDArray[np.int64]) -> Parameters:
         kind=kind,
         x=x,
         y=y,
-        radius=draw.between("size", *s.size, k),
+        radius=draw.between("radius", *s.radius, k),
         angle=angle,
         colour=colour,
         texture=_names(draw, "texture", s.textures, TEXTURES, k),
@@ -89,6 +90,7 @@ def sample(s: Settings, seed: int, scenes: NDArray[np.int64]) -> Parameters:
         domain=domain,
         word=_words(s, draw, kind[:, 0]),
         word_y=np.where(draw.uniform("word above") < 0.5, -1, 1) * draw.between("word height", 0.45, 0.75),
+        phrasing=draw.uniform("phrasing"),
     )
 
 
@@ -131,17 +133,19 @@ def _waves(draw: Counter, background: Ints, n: int) -> Floats:
 
 def _paints(s: Settings, draw: Counter, colour: Ints, ground_colour: Ints, domain: Ints) -> tuple[Floats, Floats]:
     """RGB of body, texture, emblem and dot (N, k, 4, 3) and of the two ground colours (N, 2, 3)."""
-    n, k = colour.shape
+    k = colour.shape[1]
     dark = (draw.uniform("dark") < s.dark_objects)[:, None]
     hue = _HUES[colour] + draw.between("hue", -0.02, 0.02, k)
     value = np.where(dark, draw.between("value dark", 0.25, 0.45, k), draw.between("value", 0.8, 1.0, k))
+    value = s.contrast * value + (1 - s.contrast) * draw.between("value any", 0.2, 1.0, k)
     saturation = draw.between("saturation", 0.5, 0.95, k)
     body = hsv_to_rgb(hue, saturation, value)
     # The texture stays on the object's side of grey, so that the outline always shows.
-    texture = hsv_to_rgb(hue, saturation * 0.6, np.where(dark, value + 0.15, value - 0.2))
+    texture = hsv_to_rgb(hue, saturation * 0.6, np.where(dark, value + 0.15, value - 0.2).clip(0, 1))
     emblem = hsv_to_rgb(hue + 0.5, 0.25, np.where(dark, 0.85, 0.3))
     paint = np.stack([body, texture, emblem, body], 2)
     ground_value = np.where(dark, draw.between("ground light", 0.75, 1.0, 2), draw.between("ground dark", 0.1, 0.4, 2))
+    ground_value = s.contrast * ground_value + (1 - s.contrast) * draw.between("ground any", 0.1, 1.0, 2)
     ground_hue = (_HUES[ground_colour] + draw.between("ground hue", -0.03, 0.03))[:, None]
     ground = hsv_to_rgb(ground_hue, draw.between("ground saturation", 0.15, 0.6, 2), ground_value)
     sketch = domain == DOMAINS.index("sketch")

@@ -98,7 +98,7 @@ class Scenes:
 
 
 def boxes_of(masks: Tensor) -> Tensor:
-    """Tight boxes (..., 4) float x1 y1 x2 y2 of masks (..., H, W) bool; x2 and y2 exclusive; zeros for an empty mask."""
+    """Tight boxes (..., 4) float x1 y1 x2 y2 of masks (..., H, W) bool; x2, y2 exclusive; zeros for an empty mask."""
     h, w = masks.shape[-2:]
     rows, cols = masks.any(-1).int(), masks.any(-2).int()
     x1, y1 = cols.argmax(-1), rows.argmax(-1)

@@ -37,14 +37,12 @@ def star(x: Tensor, y: Tensor) -> Tensor:
 
     So its distance is the second largest of the five half-plane distances.
     """
-    first = second = None
-    for nx, ny in _PENTAGON:
+    first = x * _PENTAGON[0][0] + y * _PENTAGON[0][1]
+    second = torch.full_like(first, -1e4)
+    for nx, ny in _PENTAGON[1:]:
         d = x * nx + y * ny
-        if first is None:
-            first, second = d, torch.full_like(d, -1e4)
-        else:
-            second = torch.maximum(second, torch.minimum(first, d))
-            first = torch.maximum(first, d)
+        second = torch.maximum(second, torch.minimum(first, d))
+        first = torch.maximum(first, d)
     return second - 0.33
 
 
@@ -112,16 +110,17 @@ SHAPES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 CLASSES: list[str] = list(SHAPES)
 
 # Where each shape wears its emblem: the centre (x, y) and the radius of a disc that fits inside the shape there.
+# Never in the middle, so that every shape, even a disc, shows which way it is turned.
 EMBLEM: dict[str, tuple[float, float, float]] = {
-    "disc": (0.0, 0.0, 0.60),
-    "square": (0.0, 0.0, 0.54),
-    "triangle": (0.0, 0.0, 0.42),
-    "star": (0.0, 0.0, 0.31),
-    "cross": (0.0, 0.0, 0.33),
+    "disc": (0.0, -0.36, 0.34),
+    "square": (0.0, -0.32, 0.34),
+    "triangle": (0.0, 0.06, 0.34),
+    "star": (0.0, -0.12, 0.28),
+    "cross": (0.0, -0.50, 0.27),
     "ring": (0.0, -0.64, 0.25),
-    "moon": (-0.56, 0.0, 0.33),
-    "heart": (0.0, -0.02, 0.50),
-    "arrow": (0.0, -0.28, 0.32),
+    "moon": (-0.56, 0.0, 0.30),
+    "heart": (-0.34, -0.26, 0.34),
+    "arrow": (0.0, -0.30, 0.28),
     "bowtie": (-0.52, 0.0, 0.30),
 }
 

@@ -1,8 +1,9 @@
 """The knobs of the embedded world, its vocabulary and its presets."""
 
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
+from sslcourse.data.corruptions import CORRUPTIONS
 from sslcourse.data.shapes.sdf import CLASSES
 from sslcourse.errors import InputError, unknown
 
@@ -26,6 +27,9 @@ WORDS: list[str] = ["none", "own", "other", "random"]
 ORIENTATIONS: list[str] = ["up", "right", "down", "left"]
 SPLITS: list[str] = ["train", "val", "test"]
 
+_PLAIN: dict[str, Any] = {"textures": ("plain",), "backgrounds": ("plain",)}
+_ALL: dict[str, Any] = {"textures": tuple(TEXTURES), "backgrounds": tuple(BACKGROUNDS)}
+
 # What a label can be, and the names of its values.
 LABELS: dict[str, list[str]] = {
     "class": CLASSES,
@@ -47,14 +51,14 @@ class Settings:
     """The shapes that occur."""
     objects: tuple[int, int] = (1, 1)
     """Fewest and most objects in a scene; from two on, near ones hide parts of far ones."""
-    size: tuple[float, float] = (0.62, 0.82)
+    radius: tuple[float, float] = (0.62, 0.82)
     """Smallest and largest radius of an object, as a share of half the image side."""
     shift: float = 0.18
     """Largest distance of the object from the centre along each axis, as a share of half the image side."""
     rotation: float = 15.0
     """Largest tilt in degrees, either way."""
     quarter_turns: bool = False
-    """Whether objects also turn by whole quarter turns: up, right, down, left."""
+    """Whether objects also turn by whole quarter turns: to the right, upside down, to the left."""
     colours: tuple[str, ...] = tuple(COLOURS)
     """The hues that objects and backgrounds take."""
     textures: tuple[str, ...] = ("plain", "stripes")
@@ -73,14 +77,59 @@ class Settings:
     """Share of scenes whose background (kind and hue) follows from the class."""
     colour_correlation: float = 0.0
     """Share of scenes whose object colour follows from the class."""
+    contrast: float = 1.0
+    """How far the lightness of an object keeps from that of its ground: 0 is any colour on any colour."""
     corruption: str | None = None
     """A corruption of `sslcourse.data.corruptions`, applied to the finished image."""
     severity: int = 3
     """How strong the corruption is, 1 to 5."""
 
 
-PRESETS: dict[str, dict[str, Any]] = {
-    "default": {},
+class Preset(NamedTuple):
+    """A named setting: what it is for, and the knobs it turns."""
+
+    about: str
+    knobs: dict[str, Any]
+
+
+PRESETS: dict[str, Preset] = {
+    "default": Preset("One large object. Its pixels mislead, its shape does not: what the miniatures train on.", {}),
+    "easy": Preset(
+        "Plain light objects of one size on dark ground: for a first look, and for tests.",
+        {"radius": (0.75, 0.75), "shift": 0.05, "rotation": 5.0, "dark_objects": 0.0, "light": 0.1, **_PLAIN},
+    ),
+    "hard": Preset(
+        "Any colour on any colour, any turn, every texture and background: nothing learns this in two minutes.",
+        {"radius": (0.35, 0.8), "shift": 0.35, "rotation": 180.0, "contrast": 0.3, "light": 0.7, **_ALL},
+    ),
+    "multi": Preset(
+        "Two to four objects that hide parts of each other: detection, segmentation, order in depth.",
+        {"objects": (2, 4), "radius": (0.32, 0.48), "shift": 0.08, "rotation": 30.0, **_ALL},
+    ),
+    "captions": Preset(
+        "One to three objects, every texture and background: scenes that are worth a sentence.",
+        {"objects": (1, 3), "radius": (0.34, 0.52), "shift": 0.08, **_ALL},
+    ),
+    "correlated_background": Preset(
+        "The background gives the class away in 95 % of the scenes; test with background_correlation=0.",
+        {"background_correlation": 0.95, "backgrounds": tuple(BACKGROUNDS)},
+    ),
+    "correlated_colour": Preset(
+        "The colour gives the class away in 95 % of the scenes; test with colour_correlation=0.",
+        {"colour_correlation": 0.95},
+    ),
+    "rotation": Preset(
+        "The label is which way the object is turned: an encoder that ignores rotation fails.",
+        {"label": "orientation", "quarter_turns": True, "rotation": 10.0},
+    ),
+    "written_word": Preset(
+        "A label in front of the object names its class; test with word='other', which always lies.",
+        {"word": "own"},
+    ),
+    "sketch": Preset("Ink on paper: no colour, no light.", {"domains": ("sketch",)}),
+    "inverted": Preset("Photographic negatives.", {"domains": ("inverted",)}),
+    "domains": Preset("Photos, sketches and negatives, a third each.", {"domains": tuple(DOMAINS)}),
+    "corrupted": Preset("The default behind sensor noise of severity 3.", {"corruption": "gaussian_noise"}),
 }
 
 
@@ -92,7 +141,9 @@ def settings(preset: str = "default", **knobs: Any) -> Settings:
     for name in knobs:
         if name not in names:
             raise unknown("knob of Shapes", name, names)
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in {**PRESETS[preset], **knobs}.items()}
+    values: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in {**PRESETS[preset].knobs, **knobs}.items()
+    }
     made = replace(Settings(), **values)
     _check(made)
     return made
@@ -117,12 +168,19 @@ def _check(s: Settings) -> None:
         raise unknown("label of Shapes", s.label, LABELS)
     if s.word not in WORDS:
         raise unknown("value of the Shapes knob word:", s.word, WORDS)
+    for knob in ("objects", "radius"):
+        if not isinstance(getattr(s, knob), tuple) or len(getattr(s, knob)) != 2:
+            raise InputError(f"Shapes: {knob} takes two numbers, (lowest, highest); got {getattr(s, knob)!r}.")
     if not 1 <= s.objects[0] <= s.objects[1] <= 6:
         raise InputError(f"Shapes: objects takes (fewest, most) between 1 and 6; got {s.objects}.")
-    if not 0.05 <= s.size[0] <= s.size[1] <= 1.5:
-        raise InputError(f"Shapes: size takes (smallest, largest) radius between 0.05 and 1.5; got {s.size}.")
-    for knob in ("dark_objects", "light", "background_correlation", "colour_correlation"):
+    if not 0.05 <= s.radius[0] <= s.radius[1] <= 1.5:
+        raise InputError(f"Shapes: radius takes (smallest, largest) between 0.05 and 1.5; got {s.radius}.")
+    for knob in ("dark_objects", "light", "contrast", "background_correlation", "colour_correlation"):
         if not 0 <= getattr(s, knob) <= 1:
             raise InputError(f"Shapes: {knob} lies between 0 and 1; got {getattr(s, knob)}.")
+    if s.word == "other" and len(s.classes) < 2:
+        raise InputError("Shapes: word='other' needs at least two classes to choose a wrong one from.")
+    if s.corruption is not None and s.corruption not in CORRUPTIONS:
+        raise unknown("corruption of Shapes", s.corruption, CORRUPTIONS)
     if s.severity not in (1, 2, 3, 4, 5):
         raise InputError(f"Shapes: severity is one of 1, 2, 3, 4, 5; got {s.severity}.")

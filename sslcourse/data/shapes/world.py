@@ -2,21 +2,28 @@
 
 from collections.abc import Iterator, Sequence
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from sslcourse.data.corruptions import corrupt
 from sslcourse.data.images import Images
-from sslcourse.data.rng import mix
-from sslcourse.data.shapes.captions import describe
+from sslcourse.data.rng import mix, step_generator
+from sslcourse.data.shapes.captions import PHRASINGS, describe
+from sslcourse.data.shapes.clips import Clips, draw_clips
 from sslcourse.data.shapes.render import render
-from sslcourse.data.shapes.sample import Parameters, sample
+from sslcourse.data.shapes.sample import Ints, Parameters, sample
 from sslcourse.data.shapes.scene import Scene, Scenes, boxes_of
+from sslcourse.data.shapes.sdf import CLASSES
 from sslcourse.data.shapes.settings import LABELS, SPLITS, settings
 from sslcourse.errors import InputError, unknown
 
 LENGTHS: dict[str, int] = {"train": 10_000, "val": 2_000, "test": 2_000}
+Indices = Sequence[int] | Tensor
+_CORRUPTION = crc32(b"corruption")
 _SPLIT_STRIDE = 1 << 40  # scene numbers of the splits lie apart, so no split can reach another's scenes
 
 
@@ -75,53 +82,106 @@ class Shapes:
     def __iter__(self) -> Iterator[Scene]:
         return (self[i] for i in range(len(self)))
 
-    def parameters(self, indices: Sequence[int] | Tensor) -> Parameters:
+    def parameters(self, indices: Indices) -> Parameters:
         """What is where in these scenes, before anything is drawn."""
-        index = np.asarray(indices, dtype=np.int64).reshape(-1)
-        if len(index) == 0 or index.min() < 0 or index.max() >= _SPLIT_STRIDE:
-            raise InputError("Shapes: give at least one scene number, none below 0.")
-        return sample(self.settings, mix(self.seed), index + SPLITS.index(self.split) * _SPLIT_STRIDE)
+        return sample(self.settings, mix(self.seed), self._scenes(indices))
 
-    def batch(self, indices: Sequence[int] | Tensor) -> Scenes:
+    def batch(self, indices: Indices) -> Scenes:
         """Many scenes at once, with all labels. `batch([i])[0]` and `self[i]` are equal; any i >= 0 exists."""
         p = self.parameters(indices)
         drawing = render(p, self.size, self.device)
-        assert drawing.parts is not None
-        parts = drawing.parts >= 0.5
-        present = torch.from_numpy(np.arange(p.kind.shape[1]) < p.count[:, None]).to(self.device)
-        own = torch.from_numpy(p.radius).to(self.device)
+        masks = drawing.masks()
+        there = np.arange(p.kind.shape[1]) < p.count[:, None]
         return Scenes(
-            image=self._finish(drawing.image, indices),
-            index=torch.as_tensor(indices).reshape(-1),
+            image=self._corrupted(drawing.image[:, None], indices)[:, 0],
+            index=self._tensor(_numbers(indices)),
             label=self._label(p).to(self.device),
-            count=torch.from_numpy(p.count).to(self.device),
-            kinds=torch.from_numpy(p.kind).to(self.device).masked_fill(~present, -1),
-            boxes=boxes_of(parts[:, :, 0]),
+            count=self._tensor(p.count),
+            kinds=self._tensor(np.where(there, p.kind, -1)),
+            boxes=boxes_of(masks[:, :, 0]),
             alpha=drawing.parts[:, :, 0],
-            parts=parts,
-            visible=present.float() * own,
-            attributes={},
+            parts=masks,
+            visible=masks[:, :, 0].sum((2, 3)) / drawing.area.clamp(min=1),
+            attributes=self._attributes(p, there),
             caption=describe(p),
         )
 
     def as_images(self, n: int | None = None, start: int = 0) -> Images:
         """Scenes start to start + n (by default the whole split) as images and labels, without masks: fast."""
-        p = self.parameters(np.arange(start, start + (len(self) if n is None else n)))
+        indices = range(start, start + (len(self) if n is None else n))
+        p = self.parameters(indices)
         images = render(p, self.size, self.device, mattes=False).image
-        return Images(self._finish(images, range(start, start + len(p))), self._label(p), self.label_names, "shapes")
+        images = self._corrupted(images[:, None], indices)[:, 0]
+        return Images(images, self._label(p).to(self.device), self.label_names, "shapes")
+
+    def clips(self, indices: Indices, frames: int = 16) -> Clips:
+        """Short videos of these scenes, `frames` frames each, with a motion class and masks for every frame."""
+        if frames < 1:
+            raise InputError(f"Shapes: a clip has at least one frame; got frames={frames}.")
+        p, scenes = self.parameters(indices), self._scenes(indices)
+        video, masks, motions = draw_clips(p, mix(self.seed), scenes, frames, self.size, self.device)
+        video = self._corrupted(video.transpose(1, 2), indices).transpose(1, 2)
+        return Clips(
+            video=video,
+            index=self._tensor(_numbers(indices)),
+            motion=self._tensor(motions[:, 0]),
+            label=self._label(p).to(self.device),
+            kinds=self._tensor(np.where(motions >= 0, p.kind, -1)),
+            motions=self._tensor(motions),
+            masks=masks,
+            boxes=boxes_of(masks),
+        )
+
+    def captions(self, indices: Indices) -> list[list[str]]:
+        """Five sentences a scene, as COCO has them; the caption of a `Scene` is one of the five."""
+        p = self.parameters(indices)
+        return [list(five) for five in zip(*(describe(p, way) for way in range(PHRASINGS)), strict=True)]
+
+    def _scenes(self, indices: Indices) -> Ints:
+        """Numbers of the scenes in the one sequence that all splits share."""
+        index = _numbers(indices)
+        if len(index) == 0 or index.min() < 0 or index.max() >= _SPLIT_STRIDE:
+            raise InputError("Shapes: give at least one scene number, and none below 0.")
+        return index + SPLITS.index(self.split) * _SPLIT_STRIDE
 
     def _label(self, p: Parameters) -> Tensor:
         s = self.settings
-        if s.label == "class":
-            return torch.from_numpy(_index_in(s.classes, LABELS["class"])[p.kind[:, 0]])
-        if s.label == "orientation":
-            return torch.from_numpy(np.round(p.angle[:, 0] / (np.pi / 2)).astype(np.int64) % 4)
-        values = {"colour": p.colour[:, 0], "texture": p.texture[:, 0], "background": p.background, "domain": p.domain}
-        return torch.from_numpy(values[s.label])
+        values = {
+            "class": np.array([s.classes.index(c) if c in s.classes else -1 for c in CLASSES])[p.kind[:, 0]],
+            "orientation": np.round(p.angle[:, 0] / (np.pi / 2)).astype(np.int64) % 4,
+            "colour": p.colour[:, 0],
+            "texture": p.texture[:, 0],
+            "background": p.background,
+            "domain": p.domain,
+        }
+        return torch.from_numpy(np.ascontiguousarray(values[s.label]))
 
-    def _finish(self, images: Tensor, indices: Any) -> Tensor:
-        return images
+    def _attributes(self, p: Parameters, there: NDArray[np.bool_]) -> dict[str, Tensor]:
+        """What was drawn, by name; objects that are not there have -1 (whole numbers) or 0."""
+        objects = {"colour": p.colour, "texture": p.texture, "x": p.x, "y": p.y, "radius": p.radius, "angle": p.angle}
+        values: dict[str, NDArray[Any]] = {
+            name: np.where(there, a, -1 if a.dtype == np.int64 else 0.0) for name, a in objects.items()
+        }
+        values |= {"background": p.background, "ground_colour": p.ground_colour, "domain": p.domain, "word": p.word}
+        values |= {"light": np.hypot(p.light[:, 0], p.light[:, 1])}
+        values |= {"light_from": np.arctan2(p.light[:, 1], p.light[:, 0])}
+        return {name: self._tensor(a.astype(np.float32) if a.dtype == np.float64 else a) for name, a in values.items()}
+
+    def _corrupted(self, images: Tensor, indices: Indices) -> Tensor:
+        """Images (B, T, 3, H, W) behind the corruption, with random numbers of their own for every scene."""
+        s = self.settings
+        if s.corruption is None:
+            return images
+        out = [
+            corrupt(frames, s.corruption, s.severity, step_generator(mix(self.seed, _CORRUPTION), int(scene)))
+            for frames, scene in zip(images, self._scenes(indices), strict=True)
+        ]
+        return torch.stack(out)
+
+    def _tensor(self, a: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(a)).to(self.device)
 
 
-def _index_in(chosen: tuple[str, ...], known: list[str]) -> np.ndarray:
-    return np.array([chosen.index(name) if name in chosen else -1 for name in known])
+def _numbers(indices: Indices) -> Ints:
+    numbers = indices.cpu().numpy() if isinstance(indices, Tensor) else indices
+    return np.asarray(numbers, dtype=np.int64).reshape(-1)
