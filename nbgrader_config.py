@@ -1,5 +1,7 @@
 """nbgrader's settings for this course: `nbgrader generate_assignment`, `autograde`, `generate_feedback`, `export`."""
 
+from autograder.nbgrader_plugin import install
+
 c = get_config()  # type: ignore[name-defined] # noqa: F821 - nbgrader defines it
 
 c.CourseDirectory.course_id = "sslcourse"
@@ -9,6 +11,8 @@ c.CourseDirectory.ignore = [".ipynb_checkpoints", "__pycache__", "*.py", "*.json
 
 c.ClearSolutions.code_stub = {"python": "raise NotImplementedError"}
 c.ClearSolutions.text_stub = "*Your answer here.*"
+
+install(c)  # black-box grading in `nbgrader autograde`: autograder/README.md
 
 c.GenerateAssignment.preprocessors = [
     "nbgrader.preprocessors.LockCells",

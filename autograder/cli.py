@@ -28,6 +28,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     grade.add_argument("--sandbox", default="best", help="bubblewrap, landlock or limits; the best there is by default")
 
+    grade.add_argument("--at-least", help="refuse to grade below this sandbox level; with --graded: landlock")
+
     test = commands.add_parser("selftest", help="solution, empty lab, every known wrong and right answer")
     test.add_argument("labs", nargs="*")
     test.add_argument(
@@ -56,7 +58,7 @@ def _grade(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
         hand_ins = find(args.paths, Path(folder))
         lab = which_lab(hand_ins, released_labs(), args.lab)
-        at_least = "landlock" if args.graded else "limits"
+        at_least = args.at_least or ("landlock" if args.graded else "limits")
         job = batch.Job(lab, secret, args.sandbox, at_least)
         printer = report.Printer(len(hand_ins), lab.name)
         grades = batch.run(job, hand_ins, args.out, args.jobs, printer.done)

@@ -6,6 +6,7 @@ No sentence made here contains an input, an expected value or the size of an err
 import copy
 import math
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -78,7 +79,9 @@ def run_here(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
     state = torch.get_rng_state()
     outcome = Outcome()
     try:
-        outcome.value = function(*a, **k)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            outcome.value = function(*a, **k)
         outcome.changed = any(not same_tensor(t, b) for t, b in zip(given, before, strict=True))
         if grad:
             outcome.grads = gradients(outcome.value, [t for t in given if t.requires_grad])

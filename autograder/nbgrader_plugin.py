@@ -1,8 +1,30 @@
-"""Our parts of nbgrader's pipelines; `nbgrader_config.py` puts them in place."""
+"""Our parts of nbgrader's pipelines; `install(c)` in `nbgrader_config.py` puts them in place.
 
-from typing import Any
+`nbgrader autograde` stays the real command with the real gradebook. Two things change: every hand-in goes through the
+intake first (a clean copy in `.accepted/`; what the student handed in is not touched), and instead of running the
+notebook in the grading process, `SandboxGrade` asks the grader and writes what each check cell earned into its output.
+"""
 
-from nbgrader.preprocessors import ClearSolutions
+import atexit
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbgrader.converters import Autograde
+from nbgrader.preprocessors import ClearSolutions, NbGraderPreprocessor
+from traitlets import Unicode
+
+from autograder.intake import Submission, read_cells, take
+from autograder.mend import mend, refused
+from autograder.notebook import Lab, lab_from_cells, parse, read_lab
+from sslcourse.errors import InputError
+
+if TYPE_CHECKING:  # these import torch, which most nbgrader commands do not need
+    from autograder.grader import Grade, Grader, Row
+
+ACCEPTED = ".accepted"
+_graders: dict[str, "Grader"] = {}
 
 
 class ClearAnswers(ClearSolutions):
@@ -20,3 +42,137 @@ class ClearAnswers(ClearSolutions):
             inside = inside and self.end_solution_delimeter not in line
         cell.source = "\n".join(kept)
         return cell, resources
+
+
+class FairAutograde(Autograde):
+    """nbgrader's Autograde on clean copies of the hand-ins."""
+
+    def start(self) -> None:
+        """Take in every hand-in of the assignment, then autograde the copies."""
+        root = Path(self.coursedir.root)
+        source, name = root / self.coursedir.submitted_directory, self.coursedir.assignment_id
+        release = root / self.coursedir.release_directory / name / f"{name}.ipynb"
+        if not release.is_file():
+            raise InputError(f"{release} is missing: run `nbgrader generate_assignment {name}` first.")
+        shutil.rmtree(root / ACCEPTED, ignore_errors=True)
+        for folder in sorted(source.glob(f"{self.coursedir.student_id}/{name}")):
+            accept(folder, root / ACCEPTED / folder.parent.name / name, release)
+        before, self.coursedir.submitted_directory = self.coursedir.submitted_directory, ACCEPTED
+        try:
+            super().start()
+        finally:
+            self.coursedir.submitted_directory = before
+
+
+def accept(folder: Path, target: Path, release: Path) -> None:
+    """Write the clean copy of one student's folder."""
+    released, lab = json.loads(release.read_text(encoding="utf-8")), read_lab(release)
+    target.mkdir(parents=True, exist_ok=True)
+    try:
+        path = _the_notebook(folder, release.name)
+        cells = read_cells(path)
+        submission = take(cells, lab, folder.parent.name, path.name)
+        if path.name != release.name:
+            submission.notes.append(f"the file was called {path.name}; expected {release.name}.")
+        clean = mend(released, submission, cells)
+    except InputError as error:
+        clean = refused(released, str(error))
+    (target / release.name).write_text(json.dumps(clean), encoding="utf-8")
+    stamp = folder / "timestamp.txt"
+    if stamp.is_file() and not stamp.is_symlink() and stamp.stat().st_size < 200:
+        shutil.copy(stamp, target)
+
+
+def _the_notebook(folder: Path, expected: str) -> Path:
+    found = sorted(folder.glob("*.ipynb"))
+    if not found:
+        raise InputError(f"there is no notebook in the hand-in; expected {expected}.")
+    right = [p for p in found if p.name == expected]
+    if not right and len(found) > 1:
+        raise InputError(f"none of the {len(found)} notebooks in the hand-in is called {expected}.")
+    return (right or found)[0]
+
+
+class SandboxGrade(NbGraderPreprocessor):
+    """Takes the place of nbgrader's Execute: the black box grades, and check cells show what they earned."""
+
+    mode = Unicode("graded", help="graded: a course secret is required; practice: it is not").tag(config=True)
+    at_least = Unicode("landlock", help="refuse to grade below this sandbox level").tag(config=True)
+
+    def preprocess(self, nb: Any, resources: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Grade one notebook."""
+        student, name = resources["nbgrader"]["student"], resources["nbgrader"]["notebook"]
+        cells = parse(json.loads(json.dumps(nb)))
+        grader = self._grader(lab_from_cells(name, cells))
+        intake = nb.metadata.get("sslcourse_intake", {})
+        if intake.get("refused"):
+            grade = grader.refuse(student, intake["refused"])
+        else:
+            lab = grader.lab
+            known = {c.grade_id: c.source for c in cells if c.grade_id}
+            sources = {e.name: known[e.name] for e in lab.exercises if e.name in known}
+            written = {k: known[k] for k in lab.by_hand if k in known}
+            notes, hints = list(intake.get("notes", [])), dict(intake.get("hints", {}))
+            grade = grader.grade(Submission(student, sources, written, notes, hints))
+        for cell in nb.cells:
+            if cell.cell_type == "code" and cell.metadata.get("sslcourse", {}).get("role") == "check":
+                cell.outputs = _outputs(grade, cell.metadata["sslcourse"]["of"])
+        return nb, resources
+
+    def _grader(self, lab: Lab) -> "Grader":
+        """The grader of a lab, started once a process. The released lab counts, not the notebook at hand."""
+        from autograder import batch
+        from autograder.rubric import course_secret
+        from autograder.submissions import released_labs
+
+        if lab.name not in _graders:
+            job = batch.Job(released_labs()[lab.name], course_secret(self.mode), at_least=self.at_least)
+            grader = batch.open_grader(job)
+            atexit.register(grader.zygote.close)
+            grader.preflight()
+            _graders[lab.name] = grader
+        return _graders[lab.name]
+
+
+def _outputs(grade: "Grade", exercise: str) -> list[Any]:
+    """What a check cell shows: the feedback as text, and the points as the value that nbgrader reads."""
+    from nbformat.v4 import new_output
+
+    rows = grade.of(exercise)
+    points = sum(min(max(r.points, 0.0), r.out_of) for r in rows)
+    text = "\n".join(_line(r) for r in rows)
+    hints = "".join(f"\n-> {hint}" for hint in dict.fromkeys(r.hint for r in rows if r.hint))
+    notes = "".join(f"\nnote: {note}" for note in grade.notes)
+    return [
+        new_output("display_data", data={"text/plain": f"{text}{hints}{notes}"}),
+        new_output("execute_result", data={"text/plain": repr(float(points))}, execution_count=1),
+    ]
+
+
+def _line(row: "Row") -> str:
+    mark = f"{row.points:g}/{row.out_of:g}"
+    return f"{mark:>5}  {row.title}" + (f": {row.message}" if row.message else "")
+
+
+def install(c: Any) -> None:
+    """Configure nbgrader for black-box grading; called by `nbgrader_config.py`."""
+    import nbgrader.apps.api
+    import nbgrader.apps.autogradeapp
+
+    nbgrader.apps.autogradeapp.Autograde = FairAutograde
+    nbgrader.apps.api.Autograde = FairAutograde
+    c.Autograde.sanitize_preprocessors = [
+        "nbgrader.preprocessors.DeduplicateIds",
+        "nbgrader.preprocessors.OverwriteKernelspec",
+        "nbgrader.preprocessors.OverwriteCells",
+        "nbgrader.preprocessors.CheckCellMetadata",
+    ]
+    c.Autograde.autograde_preprocessors = [
+        "autograder.nbgrader_plugin.SandboxGrade",
+        "nbconvert.preprocessors.ClearMetadataPreprocessor",
+        "nbgrader.preprocessors.LimitOutput",
+        "nbgrader.preprocessors.SaveAutoGrades",
+        "nbgrader.preprocessors.AssignLatePenalties",
+        "nbgrader.preprocessors.CheckCellMetadata",
+    ]
+    c.OverwriteCells.add_missing_cells = True

@@ -1,4 +1,4 @@
-"""Grades for people and for programs: the terminal, JSON and CSV."""
+"""Grades for people and for programs: the terminal, CSV, JSON and JUnit."""
 
 import csv
 import json
@@ -6,8 +6,10 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 from autograder.grader import EARNED, UNTRIED, Grade, Row
+from autograder.pages import write_pages
 
 
 def lines(grade: Grade) -> list[str]:
@@ -68,9 +70,9 @@ class Printer:
 
 
 def write_all(grades: Sequence[Grade], folder: Path) -> list[Path]:
-    """`grades.csv` and `grades.json` in `folder`."""
+    """`index.html` with a page a student, `grades.csv`, `grades.json` and `junit.xml` in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    table, full = folder / "grades.csv", folder / "grades.json"
+    table, full, junit = folder / "grades.csv", folder / "grades.json", folder / "junit.xml"
     with table.open("w", newline="", encoding="utf-8") as file:
         names = list(dict.fromkeys(r.exercise for g in grades for r in g.rows))
         writer = csv.writer(file)
@@ -79,7 +81,28 @@ def write_all(grades: Sequence[Grade], folder: Path) -> list[Path]:
             cells = [f"{sum(r.points for r in g.of(n)):g}" for n in names]
             writer.writerow([_plain(g.student), f"{g.points:g}", f"{g.out_of:g}", *cells, _plain(status(g))])
     full.write_text(json.dumps([g.as_dict() for g in grades], indent=1), encoding="utf-8")
-    return [table, full]
+    junit.write_bytes(junit_xml(grades))
+    return [write_pages(grades, folder), table, full, junit]
+
+
+def junit_xml(grades: Sequence[Grade]) -> bytes:
+    """One test suite a student, one test case a property: what CI systems and GitHub Classroom read."""
+    root = ElementTree.Element("testsuites")
+    for g in grades:
+        lost = [r for r in g.rows if r.status != EARNED]
+        counts = {"tests": str(len(g.rows)), "failures": str(len(lost)), "time": f"{g.seconds:.3f}"}
+        suite = ElementTree.SubElement(root, "testsuite", {"name": _xml(g.student), **counts})
+        for r in g.rows:
+            name = f"{r.title} ({r.points:g}/{r.out_of:g})"
+            case = ElementTree.SubElement(suite, "testcase", {"classname": r.exercise, "name": name})
+            if r.status != EARNED:
+                ElementTree.SubElement(case, "failure", {"message": _xml(r.hint or r.message)})
+    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+
+
+def _xml(text: str) -> str:
+    """Text without the control characters that XML cannot hold."""
+    return "".join(ch for ch in text if ch in "\n\t" or ch.isprintable())
 
 
 def status(grade: Grade) -> str:

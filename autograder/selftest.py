@@ -81,6 +81,7 @@ def _empty(grader: Grader, report: Report) -> None:
 
 
 def _mutations(grader: Grader, report: Report, limit: int) -> None:
+    equivalent = getattr(import_answers(grader.lab.name), "EQUIVALENT", {})
     for exercise in grader.lab.exercises:
         if exercise.role != "exercise":
             continue
@@ -88,10 +89,15 @@ def _mutations(grader: Grader, report: Report, limit: int) -> None:
         for source in mutants_of(original, limit):
             report.mutated += 1
             rows = only(grader, exercise.name, source).rows
-            if all(r.status == EARNED for r in rows):
-                report.survivors.append(f"{exercise.name}: {_changed_line(original, source)}")
-            else:
+            if any(r.status != EARNED for r in rows):
                 report.killed += 1
+                continue
+            survivor = f"{exercise.name}: {_changed_line(original, source)}"
+            if survivor in equivalent:
+                report.survivors.append(f"{survivor}  (changes nothing: {equivalent[survivor]})")
+            else:
+                report.survivors.append(survivor)
+                report.problems.append(f"automatic mutation earned full marks: {survivor}")
 
 
 def _changed_line(original: str, source: str) -> str:

@@ -459,3 +459,16 @@ def nt_xent(z1, z2, tau=0.5):
 """,
     ),
 ]
+
+# Automatic mutations that no check can kill, because they change nothing that the exercise asks for.
+EQUIVALENT = {
+    "cosine_similarity_matrix: a = F.normalize(a)": "dim=1 is the default",
+    "cosine_similarity_matrix: b = F.normalize(b)": "dim=1 is the default",
+    "two_views: v1 = t(x.detach())": "images carry no gradient",
+    "two_views: v2 = t(x.detach())": "images carry no gradient",
+    "nt_xent_loop: n = len(z1.detach())": "a length has no gradient",
+    "nt_xent_loop: j = (i - n) % (2 * n)": "i + N and i - N are the same modulo 2N",
+    "nt_xent_masks: positive = self_pairs.roll(n, dims=0)": "the mask is symmetric",
+    "nt_xent: positive, candidates = nt_xent_masks(len(z1.detach()))": "a length has no gradient",
+    "nt_xent: log_denominator = logits.masked_fill(~candidates, -math.inf).logsumexp(dim=0)": "logits are symmetric",
+}
