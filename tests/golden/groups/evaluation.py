@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from sslcourse.evaluate import average_precision, knn_accuracy, mean_average_precision, precision_at
 from sslcourse.evaluate.descriptors import multi_scale, pca_projection
+from sslcourse.evaluate.finetune import layer_decay_groups, linear_head
 from sslcourse.evaluate.segmentation import boundary_iou, mask_boundary, mask_iou
 from sslcourse.nn.patches import interpolate_pos
+from sslcourse.nn.vit import ViT
 from sslcourse.segment.mask_prompts import box_of, noisy_mask, points_in
 
 
@@ -76,6 +78,26 @@ def mae_interpolate_pos_embed(case: Case) -> dict[str, Any]:
     }
 
 
+def mae_linprobe_head(case: Case) -> dict[str, Any]:
+    head = linear_head(case.hyper["dim"], case.hyper["classes"])
+    head.load_state_dict(case.state)
+    with torch.no_grad():
+        return {"train_out": head.train()(case.inputs["x"]), "eval_out": head.eval()(case.inputs["x"])}
+
+
+def mae_layer_decay_groups(case: Case) -> dict[str, Any]:
+    hyper = case.hyper
+    vit = ViT(16, 8, dim=16, depth=hyper["depth"], n_heads=2, n_classes=3, pool="avg")
+    # The official model has its head before fc_norm; groups stand in the order in which parameters appear.
+    named = sorted(vit.named_parameters(), key=lambda pair: pair[0].startswith("fc_norm"))
+    groups = layer_decay_groups(named, hyper["layer_decay"], hyper["weight_decay"], hyper["no_weight_decay_list"])
+    values = {
+        name: torch.tensor([g[name] for g in groups], dtype=torch.float64) for name in ("lr_scale", "weight_decay")
+    }
+    listed = [{"lr_scale": g["lr_scale"], "weight_decay": g["weight_decay"], "params": g["names"]} for g in groups]
+    return {**values, "extra.groups": listed}
+
+
 def hq_train_prompts_metrics(case: Case) -> dict[str, Any]:
     grey = case.inputs["masks255"]
     masks = grey > 128  # the official masks are 0 .. 255
@@ -101,5 +123,9 @@ CONTRASTIVE: dict[str, Adapter] = {
     "dino_retrieval_map": dino_retrieval_map,
     "dino_multiscale_and_pca": dino_multiscale_and_pca,
 }
-MASKED: dict[str, Adapter] = {"mae_interpolate_pos_embed": mae_interpolate_pos_embed}
+MASKED: dict[str, Adapter] = {
+    "mae_interpolate_pos_embed": mae_interpolate_pos_embed,
+    "mae_linprobe_head": mae_linprobe_head,
+    "mae_layer_decay_groups": mae_layer_decay_groups,
+}
 CLIP_SAM: dict[str, Adapter] = {"hq_train_prompts_metrics": hq_train_prompts_metrics}
