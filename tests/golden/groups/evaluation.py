@@ -81,6 +81,7 @@ def mae_interpolate_pos_embed(case: Case) -> dict[str, Any]:
 def mae_linprobe_head(case: Case) -> dict[str, Any]:
     head = linear_head(case.hyper["dim"], case.hyper["classes"])
     head.load_state_dict(case.state)
+    head[0].reset_running_stats()  # the official state was recorded after the one update that the outputs go through
     with torch.no_grad():
         return {"train_out": head.train()(case.inputs["x"]), "eval_out": head.eval()(case.inputs["x"])}
 
