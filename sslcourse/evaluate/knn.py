@@ -145,6 +145,8 @@ def _unit(x: Tensor, what: str) -> Tensor:
     if not bool(norm.isfinite().all()):
         bad = int((~norm.isfinite()).sum())
         raise InputError(f"kNN: {bad} of {len(x)} {what} features hold NaN or infinity; did the training diverge?")
+    if bool(((norm - 1).abs() < 1e-6).all()):
+        return x  # normalised already: a large bank is not copied
     return x / norm.clamp_min(torch.finfo(x.dtype).tiny)
 
 
