@@ -17,14 +17,18 @@ from sslcourse.train import CollapseWarning, fit, read_log
 CPU = SimCLR.PRESETS["cpu"]
 
 
+SIDE = 24  # pixels; learning takes seconds
+
+
 def cpu(head="mlp", **train):
-    settings = {"batch_size": 128, "epochs": 4, "warmup_epochs": 0.5, "log_every": 5, "monitor_every": 5}
-    return replace(CPU, head=head, train=replace(CPU.train, **(settings | train)))
+    settings = {"batch_size": 64, "lr": 8e-3, "warmup_epochs": 0.5, "log_every": 5, "monitor_every": 5}
+    view = replace(CPU.augment, size=SIDE)
+    return replace(CPU, head=head, augment=view, train=replace(CPU.train, **(settings | train)))
 
 
 @pytest.fixture(scope="module")
 def shapes():
-    return load("shapes", "train", size=32, n=1280), load("shapes", "test", size=32, n=400)
+    return load("shapes", "train", size=SIDE, n=1280), load("shapes", "test", size=SIDE, n=400)
 
 
 def accuracy(backbone, sets):
@@ -36,7 +40,7 @@ def test_views_are_two_different_draws_and_the_same_for_one_seed(shapes):
     module = methods.build(SimCLR, cpu())
     x = shapes[0].images[:8]
     a, b = module.views(x, step_generator(3, 5))
-    assert a.shape == b.shape == (8, 3, 32, 32)
+    assert a.shape == b.shape == (8, 3, SIDE, SIDE)
     assert (a - b).abs().flatten(1).amax(1).min() > 0.1
     torch.testing.assert_close([a, b], module.views(x, step_generator(3, 5)), rtol=0, atol=0)
     assert not torch.equal(a, module.views(x, step_generator(3, 6))[0])
@@ -73,7 +77,7 @@ def test_every_preset_builds(name):
     with torch.device("meta"):
         module = SimCLR(config)
         assert module.backbone.num_features > 0
-    assert config.train.batch_size % 256 == 0
+    assert config.train.epochs >= 10
 
 
 def test_the_catalogue_knows_it():
@@ -82,15 +86,15 @@ def test_the_catalogue_knows_it():
 
 
 def test_it_learns_on_shapes_in_seconds(shapes, tmp_path):
-    config = cpu(epochs=12)
+    config = cpu(steps=80)
     module = methods.build(SimCLR, config)
     before = accuracy(module.backbone, shapes)
     out = fit(module, shapes[0], config, tmp_path / "run", progress=False, eval_data=shapes)
     losses = [line["loss"] for line in read_log(tmp_path / "run")]
-    assert losses[-1] < losses[0] - 0.5
+    assert losses[-1] < losses[0] - 0.2
     assert out["knn"] > before + 0.10
     assert out["feature_std"] > 0.5
-    assert out["alignment"] < 1.0
+    assert out["alignment"] < 1.5
 
 
 class NoNegatives(SimCLR):
@@ -103,7 +107,7 @@ class NoNegatives(SimCLR):
 
 
 def test_without_negatives_it_collapses_and_the_monitor_says_so(shapes, tmp_path):
-    config = cpu("linear", epochs=4, lr=0.5)
+    config = cpu("linear", steps=40)
     module = methods.build(NoNegatives, config)
     module.head = torch.nn.Linear(module.backbone.num_features, 16)  # batch norm would be another safeguard
     with pytest.warns(CollapseWarning, match="COLLAPSE"):
