@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from sslcourse.data.color import HUE, color_jitter, grayscale, needs, solarize, standardize
+from sslcourse.data.color import HUE, grayscale, jitter_by_plan, jitter_plan, needs, solarize, standardize
 from sslcourse.data.resample import gaussian_blur, random_boxes, resized_crop
 from sslcourse.data.rng import shard_rows
 from sslcourse.errors import InputError
@@ -141,16 +141,22 @@ class Augment:
         """
         out = x.new_empty(len(x), 3, self.size, self.size, dtype=x.dtype if x.is_floating_point() else torch.float32)
         if x.device.type != "cpu" or torch.compiler.is_compiling() or not len(x):
-            return self._view(x, draws).to(out.dtype)
-        for index in _alike(draws).split(max(1, CACHED_PIXELS // self.size**2)):
-            out[index] = self._view(*_window(x[index], Draws(*(t[index] for t in draws)))).to(out.dtype)
+            return self._view(x, draws, jitter_plan(draws.factors, draws.order)).to(out.dtype)
+        order = _alike(draws)
+        draws = Draws(*(t[order] for t in draws))
+        plan = jitter_plan(draws.factors, draws.order)
+        step = max(1, CACHED_PIXELS // self.size**2)
+        for start in range(0, len(x), step):
+            part = slice(start, start + step)
+            images, numbers = _window(x.index_select(0, order[part]), Draws(*(t[part] for t in draws)))
+            out.index_copy_(0, order[part], self._view(images, numbers, plan[part]).to(out.dtype))
         return out
 
-    def _view(self, x: Tensor, draws: Draws) -> Tensor:
+    def _view(self, x: Tensor, draws: Draws, plan: Tensor) -> Tensor:
         gray, blur, solar = needs(torch.stack([draws.gray, draws.sigma > 0, draws.solarize], 1))
         with torch.autocast(x.device.type, enabled=False):  # bf16 resampling weights would be off by half a grey level
             view = resized_crop(x, draws.boxes, self.size, draws.flip)
-            view = color_jitter(view, draws.factors, draws.order) if self.jitter_p else view
+            view = jitter_by_plan(view, plan) if self.jitter_p else view
             view = grayscale(view, draws.gray) if self.gray and gray else view
             view = gaussian_blur(view, draws.sigma, self.kernel_size) if self.blur and blur else view
             view = solarize(view, self.solarize_threshold, draws.solarize) if self.solarize and solar else view

@@ -15,8 +15,7 @@ BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # the numbers that stand in `o
 
 def luma(x: Tensor) -> Tensor:
     """Grey value of every pixel, (B, 3, H, W) -> (B, 1, H, W)."""
-    r, g, b = x.split(1, 1)
-    return (r * GRAY[0]).add_(g, alpha=GRAY[1]).add_(b, alpha=GRAY[2])
+    return torch.matmul(x.new_tensor(GRAY), x.flatten(2)).view(len(x), 1, *x.shape[2:])
 
 
 def adjust_brightness(x: Tensor, factor: Tensor) -> Tensor:
@@ -40,24 +39,20 @@ def adjust_hue(x: Tensor, shift: Tensor) -> Tensor:
     """Turn the hue by `shift` (B,) of a full circle, in [-0.5, 0.5]; saturation and value (HSV) stay.
 
     The round trip RGB -> HSV -> RGB with its middle left out. With C = max - min, the hue in turns is
-    +-(1 + (g + b - r - min) / C) / 6, negative where g < b; and with a hue t in [0, 1), green is
-    min + C * clamp(2 - 6 |t - 1/3|, 0, 1), blue the same around 2/3, red the opposite around 1/2.
+    +-(1 + (g + b - r - min) / C) / 6, negative where g < b. A channel of the result is
+    min + C * clamp(2 - 6 d, 0, 1), with d the distance on the circle from the hue to the channel's own: 0, 1/3, 2/3.
     """
     r, g, b = x.unbind(1)
-    high = torch.maximum(torch.maximum(r, g), b)
-    low = torch.minimum(torch.minimum(r, g), b)
+    high = torch.maximum(r, g).clamp_(min=b)
+    low = torch.minimum(r, g).clamp_(max=b)
     chroma = high.sub_(low)
-    six = 6 * chroma
-    turn = (g + b).sub_(r).sub_(low).div_(six.clamp(min=1e-12)).add_(1 / 6)  # grey: any hue will do, its chroma is 0
+    six = -6 * chroma
+    turn = (r + low).sub_(g).sub_(b).div_(six.clamp(max=-1e-12)).add_(1 / 6)  # grey: any hue will do, its chroma is 0
     turn = torch.copysign(turn, g - b).add_(shift.to(x.dtype).view(-1, 1, 1))
-    turn = turn.sub_(turn.floor())
-
-    def near(center: float) -> Tensor:
-        return (turn - center).abs_().clamp_(1 / 6, 1 / 3)
-
-    red = torch.addcmul(low - chroma, six, near(1 / 2))
-    top = low.add_(chroma, alpha=2)
-    return torch.stack([red, top.addcmul(six, near(1 / 3), value=-1), top.addcmul(six, near(2 / 3), value=-1)], 1)
+    turn = turn.sub_(turn.floor()).unsqueeze(1)  # in [0, 1), so only red, at both ends of it, sees that it is a circle
+    distance = (turn - x.new_tensor([1 / 2, 1 / 3, 2 / 3]).view(3, 1, 1)).abs_()
+    distance[:, 0].neg_().add_(1 / 2)
+    return distance.clamp_(1 / 6, 1 / 3).mul_(six.unsqueeze(1)).add_(low.add_(chroma, alpha=2).unsqueeze(1))
 
 
 def color_jitter(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
@@ -72,19 +67,32 @@ def color_jitter(x: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     blend, blend" is three blends before a hue shift and three after it, with those not due at f = 1: six cheap
     operations and one dear one for the whole batch, whatever the orders, instead of four dear ones.
     """
-    factors = factors.to(x.dtype)
+    return jitter_by_plan(x.clone(), jitter_plan(factors, order))
+
+
+def jitter_plan(factors: Tensor, order: Tensor) -> Tensor:
+    """What `jitter_by_plan` does, (B, 7, 3): three blends, the hue shift (in the first place of its row), three blends.
+
+    A blend is (factor of the pixel, of the mean grey, of the grey); (1, 0, 0) is no change.
+    """
     hue_at = (order == HUE).int().argmax(1, keepdim=True)
-    step = torch.arange(3, device=x.device)
-    operation = order.gather(1, step + (step >= hue_at)).repeat(1, 2)  # the blends in order; before hue, after hue
-    due = torch.cat([step < hue_at, step >= hue_at], 1)
-    f = torch.where(due, factors.gather(1, operation), 1.0)
-    flat, gray = (1 - f) * (operation == CONTRAST), (1 - f) * (operation == SATURATION)
-    x = x.clone()
-    for i, needed in enumerate(needs(f != 1)):
-        if i == 3 and needs(factors[:, HUE:] != 0)[0]:
-            x = adjust_hue(x, factors[:, HUE])
+    step = torch.arange(3, device=order.device)
+    operation = order.gather(1, step + (step >= hue_at))  # the three blends in order
+    f = factors.gather(1, operation)
+    blends = torch.stack([f, (1 - f) * (operation == CONTRAST), (1 - f) * (operation == SATURATION)], 2)
+    nothing = blends.new_tensor([1.0, 0.0, 0.0])
+    early = (step < hue_at)[:, :, None]
+    hue = torch.stack([factors[:, HUE]] * 3, 1)[:, None]
+    return torch.cat([torch.where(early, blends, nothing), hue, torch.where(early, nothing, blends)], 1)
+
+
+def jitter_by_plan(x: Tensor, plan: Tensor) -> Tensor:
+    """`color_jitter` by its plan; overwrites `x`."""
+    plan = plan.to(x.dtype)
+    asked = plan[:, :, 0] != plan.new_tensor([1, 1, 1, 0, 1, 1, 1])
+    for i, needed in enumerate(needs(asked)):
         if needed:
-            _blend_(x, f[:, i], flat[:, i], gray[:, i])
+            x = adjust_hue(x, plan[:, i, 0]) if i == 3 else _blend_(x, *plan[:, i].unbind(1))
     return x
 
 

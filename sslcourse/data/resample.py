@@ -14,7 +14,9 @@ from torch.nn.functional import pad, threshold
 from sslcourse.errors import InputError
 
 
-def resize_weights(start: Tensor, length: Tensor, source: int, size: int, flip: Tensor | None = None) -> Tensor:
+def resize_weights(
+    start: Tensor, length: Tensor, source: int, size: int, flip: Tensor | None = None, *, gain: float = 1.0
+) -> Tensor:
     """Weights (B, size, source) that resize the pixels [start, start + length) of a line of `source` to `size`.
 
     The triangle filter of PIL and of `torch.nn.functional.interpolate(mode="bilinear", antialias=True)`: as wide as an
@@ -23,6 +25,7 @@ def resize_weights(start: Tensor, length: Tensor, source: int, size: int, flip: 
     Args:
         start, length: (B,) first pixel and number of pixels.
         flip: (B,) bool, mirror the line.
+        gain: what the weights of an output pixel add up to.
     """
     start, length = start.float()[:, None], length.float()[:, None]
     scale = length / size
@@ -33,7 +36,7 @@ def resize_weights(start: Tensor, length: Tensor, source: int, size: int, flip: 
     pixel = torch.where((pixel > 0) & (pixel < length), pixel, torch.inf)  # no weight outside the crop
     distance = (pixel[:, None, :] - center[:, :, None]).abs_()
     weights = distance.neg_().add_(scale.clamp(min=1)[:, :, None]).clamp_(min=0)
-    return weights.div_(weights.sum(2, keepdim=True))
+    return weights.mul_(gain / weights.sum(2, keepdim=True))
 
 
 def resized_crop(x: Tensor, boxes: Tensor, size: int, flip: Tensor | None = None) -> Tensor:
@@ -50,9 +53,9 @@ def resized_crop(x: Tensor, boxes: Tensor, size: int, flip: Tensor | None = None
         (B, 3, size, size) float32.
     """
     top, left, h, w = boxes.unbind(1)
-    rows = resize_weights(top, h, x.shape[2], size)
+    rows = resize_weights(top, h, x.shape[2], size, gain=1 / 255 if x.dtype == torch.uint8 else 1.0)
     columns = resize_weights(left, w, x.shape[3], size, flip)
-    return _resample(x.float(), rows / 255 if x.dtype == torch.uint8 else rows, columns)
+    return _resample(x.float(), rows, columns)
 
 
 def blur_matrix(sigma: Tensor, kernel_size: int, size: int) -> Tensor:
