@@ -15,7 +15,7 @@ from autograder.answers import trusted_functions
 from autograder.compare import Lost, diagnose, sentence
 from autograder.intake import Submission
 from autograder.notebook import Exercise, Lab, is_stub
-from autograder.policy import literal, objections, preamble_imports, similarity
+from autograder.policy import literal, normalised, objections, preamble_imports, similarity
 from autograder.rubric import Check, Draw, Wrong, answers_of, collect, import_answers, import_checks
 from autograder.sandbox import Zygote
 from autograder.student import Setup, Student, Worker
@@ -23,7 +23,7 @@ from sslcourse.errors import InputError
 
 EARNED, LOST, UNTRIED, SKIPPED = "earned", "lost", "not attempted", "not run"
 _MAX_DEATHS = 2
-_ALIKE = 0.95
+_ALIKE, _LONG = 0.95, 200  # similarity of code shorter than this says nothing
 
 
 @dataclass
@@ -179,7 +179,7 @@ class Grader:
         if strict or not exercise.library:
             return
         alike = similarity(source, inspect.getsource(reference))
-        if alike >= _ALIKE:
+        if alike >= _ALIKE and len(normalised(source)) >= _LONG:
             grade.remarks.append(f"{exercise.name}: {alike:.0%} the same code as the library's own.")
 
     def _run(self, check: Check, row: Row, student: Student, source: str, name: str, strict: bool) -> None:

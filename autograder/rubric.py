@@ -126,6 +126,10 @@ class Draw:
         """Standard normal numbers."""
         return torch.randn(shape, generator=self._generator, dtype=torch.float64).to(dtype)
 
+    def unit(self, n: int, d: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """n directions in d dimensions, of length 1: a missing normalisation then costs only its own property."""
+        return torch.nn.functional.normalize(self.normal(n, d, dtype=torch.float64), dim=1).to(dtype)
+
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """Uniform float32 numbers in [low, high)."""
         return low + (high - low) * torch.rand(shape, generator=self._generator)

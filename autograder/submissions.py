@@ -45,7 +45,18 @@ def find(paths: list[Path], unpack_to: Path) -> list[HandIn]:
 
 def _in_folder(folder: Path) -> list[HandIn]:
     notebooks = [p for p in sorted(folder.rglob("*.ipynb")) if ".ipynb_checkpoints" not in p.parts]
-    return [HandIn(_student(p.relative_to(folder)), p) for p in notebooks]
+    found = [HandIn(_student(p.relative_to(folder)), p) for p in notebooks]
+    if found and any(
+        len(p.relative_to(folder).parts) > 1 for p in notebooks
+    ):  # a folder a student: who handed in none?
+        names = {h.student for h in found}
+        empty = [d for d in sorted(folder.iterdir()) if d.is_dir() and d.name[0] not in "._"]
+        found += [
+            HandIn(_student(Path(d.name, "x")), d / "no notebook")
+            for d in empty
+            if _student(Path(d.name, "x")) not in names
+        ]
+    return found
 
 
 def _student(path: Path) -> str:

@@ -87,13 +87,13 @@ def test_two_views_pure(student: Student, draw: Draw) -> None:
 
 @worth(6, "nt_xent_loop", "the mean over the 2N anchors of Eq. 1")
 def test_loop_values(student: Student, draw: Draw) -> None:
-    student.same(draw.normal(5, 8), draw.normal(5, 8), 0.5)
-    student.same(draw.normal(4, 3), draw.normal(4, 3), 1.0)
+    student.same(draw.unit(5, 8), draw.unit(5, 8), 0.5)
+    student.same(draw.unit(4, 3), draw.unit(4, 3), 1.0)
 
 
 @worth(3, "nt_xent_loop", "the temperature divides every similarity")
 def test_loop_temperature(student: Student, draw: Draw) -> None:
-    z1, z2 = draw.normal(4, 6), draw.normal(4, 6)
+    z1, z2 = draw.unit(4, 6), draw.unit(4, 6)
     for tau in (0.1, 2.0):
         student.same(z1, z2, tau)
 
@@ -110,9 +110,9 @@ def test_loop_gradient(student: Student, draw: Draw) -> None:
 
 @worth(2, "nt_xent_loop", "two images, an odd number of images, float64; inputs stay as they are")
 def test_loop_edges(student: Student, draw: Draw) -> None:
-    student.same(draw.normal(2, 4), draw.normal(2, 4), 0.2)
-    student.same(draw.normal(3, 4, dtype=torch.float64), draw.normal(3, 4, dtype=torch.float64), 0.5)
-    student.pure(draw.normal(3, 4) * 2, draw.normal(3, 4) * 2, 0.5)
+    student.same(draw.unit(2, 4), draw.unit(2, 4), 0.2)
+    student.same(draw.unit(3, 4, dtype=torch.float64), draw.unit(3, 4, dtype=torch.float64), 0.5)
+    student.pure(draw.unit(3, 4) * 2, draw.unit(3, 4) * 2, 0.5)
 
 
 # ------------------------------------------------------------------------------------------------ nt_xent_masks
@@ -151,13 +151,13 @@ def _masks(student: Student, n: int) -> list[bool]:
 
 @worth(6, "nt_xent", "the mean over the 2N anchors of Eq. 1")
 def test_nt_xent_values(student: Student, draw: Draw) -> None:
-    student.same(draw.normal(6, 8), draw.normal(6, 8), 0.5)
-    student.same(draw.normal(9, 4), draw.normal(9, 4), 1.0)
+    student.same(draw.unit(6, 8), draw.unit(6, 8), 0.5)
+    student.same(draw.unit(9, 4), draw.unit(9, 4), 1.0)
 
 
 @worth(2, "nt_xent", "the temperature: 0.5 when none is given, any other when it is")
 def test_nt_xent_temperature(student: Student, draw: Draw) -> None:
-    z1, z2 = draw.normal(5, 6), draw.normal(5, 6)
+    z1, z2 = draw.unit(5, 6), draw.unit(5, 6)
     student.same(z1, z2)
     student.same(z1, z2, tau=0.07)
 
@@ -170,7 +170,7 @@ def test_nt_xent_scale(student: Student, draw: Draw) -> None:
 
 @worth(2, "nt_xent", "both views count alike, and the order of the images does not matter")
 def test_nt_xent_symmetry(student: Student, draw: Draw) -> None:
-    z1, z2, order = draw.normal(6, 5), draw.normal(6, 5), draw.permutation(6)
+    z1, z2, order = draw.unit(6, 5), draw.unit(6, 5), draw.permutation(6)
     first = student.same(z1, z2, 0.3)
     for other in (student.same(z2, z1, 0.3), student.same(z1[order], z2[order], 0.3)):
         if not torch.allclose(first, other, rtol=1e-4):
@@ -190,10 +190,10 @@ def test_nt_xent_cold(student: Student, draw: Draw) -> None:
 
 @worth(1, "nt_xent", "two images, float64, memory with gaps; inputs stay as they are")
 def test_nt_xent_edges(student: Student, draw: Draw) -> None:
-    student.same(draw.normal(2, 3), draw.normal(2, 3), 0.5)
-    wide = Scattered(draw.normal(3, 6, dtype=torch.float64))
-    student.same(wide, draw.normal(3, 6, dtype=torch.float64), 0.5)
-    student.pure(draw.normal(3, 4) * 2, draw.normal(3, 4) * 2, 0.5)
+    student.same(draw.unit(2, 3), draw.unit(2, 3), 0.5)
+    wide = Scattered(draw.unit(3, 6, dtype=torch.float64))
+    student.same(wide, draw.unit(3, 6, dtype=torch.float64), 0.5)
+    student.pure(draw.unit(3, 4) * 2, draw.unit(3, 4) * 2, 0.5)
 
 
 # ---------------------------------------------------------------------------------------------------- prediction
