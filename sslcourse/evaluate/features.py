@@ -45,7 +45,7 @@ def extract_features(
         device = torch.device("cpu") if parameter is None else parameter.device
     backbone.to(device)
     features = []
-    with _frozen(backbone), torch.inference_mode():
+    with frozen(backbone), torch.inference_mode():
         for images in _batches(data, batch_size, device):
             out = backbone(center_view(images, size or min(images.shape[-2:]), mean, std))
             if not isinstance(out, Tensor) or out.shape[:1] != images.shape[:1] or out.ndim != 2:
@@ -66,7 +66,7 @@ def _batches(data: Images | Tensor, batch_size: int, device: torch.device | str)
 
 
 @contextmanager
-def _frozen(module: nn.Module) -> Iterator[None]:
+def frozen(module: nn.Module) -> Iterator[None]:
     """Eval mode inside, then every submodule as it was (a frozen teacher inside a training model stays in eval)."""
     modes = [(m, m.training) for m in module.modules()]
     module.eval()
