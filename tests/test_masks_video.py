@@ -5,12 +5,20 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from sslcourse.data.zips import Clip
 from sslcourse.errors import InputError
 from sslcourse.evaluate import boundary_iou, davis_scores, mask_boundary, miou, propagate_labels
+from sslcourse.evaluate.encoder import Encoder
 from sslcourse.evaluate.segmentation import confusion_matrix, mask_iou
-from sslcourse.evaluate.video import contour_accuracy, masks_from_labels, region_similarity
+from sslcourse.evaluate.video import (
+    _followed,
+    contour_accuracy,
+    masks_from_labels,
+    region_similarity,
+    video_segmentation,
+)
 
 
 def random_masks(*shape: int, seed: int = 0) -> Tensor:
@@ -202,3 +210,44 @@ def test_bad_propagation_is_one_sentence() -> None:
         propagate_labels(torch.rand(3, 4, 5, 5), torch.rand(2, 4, 5))
     with pytest.raises(InputError, match="finite"):
         propagate_labels(torch.full((3, 4, 5, 5), torch.nan), torch.rand(2, 5, 5))
+
+
+class Blocks(nn.Module):
+    """Colours of 2 x 2 blocks."""
+
+    def forward_map(self, x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, 2)
+
+
+def moving_square(frames: int = 5) -> Clip:
+    """A bright square that moves right over a ramp of greys."""
+    video = torch.linspace(0, 60, 32).to(torch.uint8).expand(3, frames, 16, 32).clone()
+    masks = torch.zeros(frames, 16, 32, dtype=torch.bool)
+    for t in range(frames):
+        masks[t, 4:12, 4 + 2 * t : 12 + 2 * t] = True
+    video[0, masks], video[1, masks] = 250, 180
+    return Clip("square", video, masks)
+
+
+def test_an_object_that_features_tell_apart_is_followed() -> None:
+    encoder = Encoder(Blocks(), mean=(0.4, 0.4, 0.4), std=(1.0, 1.0, 1.0))
+    clip = moving_square()
+    result = video_segmentation(encoder, [clip, clip], top_k=2)
+    assert (result.n, result.over) == (2, "objects")
+    assert result.value > 0.9
+    assert result.detail["J&F"] == pytest.approx((result.detail["J"] + result.detail["F"]) / 2)
+    still = Clip("still", clip.video[:, :1].expand(-1, 5, -1, -1), clip.masks)  # frames that do not show the motion
+    assert video_segmentation(encoder, [still]).value < 0.75
+    hidden = Clip("hidden", clip.video, clip.masks & (torch.arange(5) > 0)[:, None, None])
+    with pytest.raises(InputError, match="first frame"):
+        video_segmentation(encoder, [hidden])
+
+
+def test_only_the_first_mask_is_seen() -> None:
+    encoder, clip = Encoder(Blocks()), moving_square()
+    other = clip.masks.clone()
+    other[1:] = other[1:].flip(0)
+    a, b = (
+        davis_scores(_followed(encoder, clip.video, m[None], 16, {}), clip.masks[None]) for m in (clip.masks, other)
+    )
+    assert a["J&F"] == b["J&F"]

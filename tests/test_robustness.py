@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+from torch import nn
 
+from sslcourse.data.images import Images
 from sslcourse.errors import InputError
 from sslcourse.evaluate import effective_robustness, fit_logit_line, mce, relative_mce
-from sslcourse.evaluate.robustness import corruption_hits, robustness_result
+from sslcourse.evaluate.encoder import Encoder
+from sslcourse.evaluate.robustness import corruption_hits, corruption_robustness, domain_shift, robustness_result
 
 ERRORS = torch.tensor([[0.2, 0.4], [0.3, 0.3]])
 REFERENCE = torch.tensor([[0.1, 0.5], [0.6, 0.9]])
@@ -70,3 +73,33 @@ def test_corruptions_are_the_same_for_every_model_and_batch_of_predictions() -> 
     assert result.low <= result.value <= result.high
     errors = torch.tensor(list(result.detail["errors"].values()))
     torch.testing.assert_close(errors, 1 - hits.float().mean(2))
+
+
+def coloured(n: int, seed: int = 0) -> Images:
+    """Class 0 is reddish, class 1 bluish."""
+    g = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % 2
+    images = torch.randint(60, 120, (n, 3, 16, 16), generator=g)
+    images[labels == 0, 0] += 12
+    images[labels == 1, 2] += 12
+    return Images(images.to(torch.uint8), labels, ["red", "blue"], "colours")
+
+
+def test_corruptions_cost_a_probe_on_pixels_accuracy() -> None:
+    train, test = coloured(60), coloured(30, 1)
+    encoder = Encoder(nn.Sequential(nn.AvgPool2d(16), nn.Flatten()))
+    result = corruption_robustness(encoder, train, test, kinds=["contrast", "gaussian_blur"], severities=(1, 5))
+    assert result.detail["clean_accuracy"] == 1.0
+    blurred = result.detail["errors"]["gaussian_blur"]
+    assert blurred == [0.0, 0.0]  # the mean colour survives a blur
+    assert result.detail["errors"]["contrast"][1] <= 0.5
+    assert result.n == 30
+
+
+def test_the_probe_is_fitted_before_it_sees_the_shift() -> None:
+    train, test = coloured(40), coloured(20, 1)
+    swapped = Images(test.images.flip(1), test.labels, test.classes, "swapped")
+    encoder = Encoder(nn.Sequential(nn.AvgPool2d(16), nn.Flatten()))
+    result = domain_shift(encoder, train, test, swapped)
+    assert result.detail["unshifted_accuracy"] == 1.0
+    assert result.value == 0.0

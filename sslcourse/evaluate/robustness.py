@@ -9,14 +9,18 @@ images. Sums over severities come first: a mean of ratios would let the mildest 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sslcourse.data.corruptions import CORRUPTIONS, corrupt
+from sslcourse.data.images import Images
 from sslcourse.data.rng import step_generator
 from sslcourse.errors import InputError
-from sslcourse.evaluate.result import Result, bootstrap_ci
+from sslcourse.evaluate.encoder import Encoder
+from sslcourse.evaluate.linear import fit_linear
+from sslcourse.evaluate.result import Result, accuracy, bootstrap_ci
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
@@ -99,6 +103,43 @@ def corruption_hits(
                 seen = predict(corrupt(images[rows], kind, severity, generator))
                 hits[c, s, rows] = seen.cpu() == labels[rows].cpu()
     return hits
+
+
+def corruption_robustness(
+    encoder: Encoder,
+    train: Images,
+    test: Images,
+    *,
+    kinds: Sequence[str] = tuple(CORRUPTIONS),
+    severities: Sequence[int] = SEVERITIES,
+    seed: int = 0,
+    **options: Any,
+) -> Result:
+    """Accuracy under corruption of a linear probe on clean training features, over the test images.
+
+    Args:
+        train, test: with labels; only the test images are corrupted.
+        options: those of `fit_linear`.
+    """
+    probe = fit_linear(encoder(train), train.labels, **options)
+
+    def predict(images: Tensor) -> Tensor:
+        return probe(encoder(images)).argmax(dim=1)
+
+    clean = (predict(test.images) == test.labels.to(probe.weight.device)).double().mean().item()
+    hits = corruption_hits(predict, test.images, test.labels, kinds=kinds, severities=severities, seed=seed)
+    return robustness_result(hits, clean, kinds, seed=seed)
+
+
+def domain_shift(encoder: Encoder, train: Images, test: Images, shifted: Images, **options: Any) -> Result:
+    """Accuracy on `shifted` of a linear probe on `train`; `detail` has that on `test`, from the same domain as `train`.
+
+    `fit_logit_line` over several models then says which of them is more robust than its accuracy explains.
+    """
+    probe = fit_linear(encoder(train), train.labels, n_cls=len(train.classes) or None, **options)
+    detail = {"protocol": "shift", "shifted": shifted.name, **probe.detail}
+    unshifted = accuracy("test", probe(encoder(test)), test.labels, {})
+    return accuracy("shift", probe(encoder(shifted)), shifted.labels, detail | {"unshifted_accuracy": unshifted.value})
 
 
 def robustness_result(hits: Tensor, clean: float, kinds: Sequence[str], *, seed: int = 0) -> Result:

@@ -7,12 +7,17 @@ section 5; Pont-Tuset et al. 2017). J&F is the mean of both; the first frame is 
 """
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sslcourse.data.rng import step_generator
 from sslcourse.errors import InputError
+from sslcourse.evaluate.encoder import Encoder, resize_to_multiple
+from sslcourse.evaluate.result import Result, bootstrap_ci
 from sslcourse.evaluate.segmentation import mask_iou
 
 TOLERANCE = 0.008  # of the diagonal, within which outlines match
@@ -104,6 +109,44 @@ def masks_from_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
     low, high = big.amin(dim=(2, 3), keepdim=True), big.amax(dim=(2, 3), keepdim=True)
     stretched = torch.where(high > 0, (big - low) / (high - low).clamp_min(1e-12), big)
     return stretched.argmax(dim=1)
+
+
+def video_segmentation(
+    encoder: Encoder, clips: Iterable[Any], *, multiple: int = 16, seed: int = 0, **how: Any
+) -> Result:
+    """Mean J&F of objects whose mask is given in the first frame, with a bootstrap interval over the objects.
+
+    Nothing is trained: the masks are carried along by `propagate_labels` on the frozen maps.
+
+    Args:
+        clips: with `video` (3, T, H, W) uint8 and `masks` (T, H, W) bool, or (K, T, H, W) for K objects: those of
+            `DavisPack`. Clips of `Shapes` come as `shapes_videos`.
+        multiple: sides of the frames are brought to multiples of it, as a ViT's patches need.
+        how: settings of `propagate_labels`.
+    """
+    found: list[dict[str, Tensor]] = []
+    for clip in clips:
+        truth = clip.masks if clip.masks.ndim == 4 else clip.masks[None]
+        truth = truth[truth[:, 0].flatten(1).any(dim=1)]  # what the first frame does not show cannot be followed
+        if len(truth):
+            found.append(davis_scores(_followed(encoder, clip.video, truth, multiple, how), truth))
+    if not found:
+        raise InputError("Video segmentation needs a clip with an object in its first frame.")
+    scores = {name: torch.cat([f[name] for f in found]) for name in found[0]}
+    low, high = bootstrap_ci(scores["J&F"], generator=step_generator(seed, 0), n_boot=2000)
+    means = {name: value.mean().item() for name, value in scores.items()}
+    detail = {"protocol": "video_segmentation", "n_clips": len(found), **how, **means}
+    return Result("video_segmentation", means["J&F"], low, high, len(scores["J"]), "objects", detail)
+
+
+def _followed(encoder: Encoder, video: Tensor, truth: Tensor, multiple: int, how: dict[str, Any]) -> Tensor:
+    """(K, T, H, W) bool: the objects in every frame, from their masks in the first."""
+    maps = encoder.maps(resize_to_multiple(video.transpose(0, 1), multiple))
+    objects = truth[:, 0].float()
+    labels = torch.cat([1 - objects.amax(dim=0, keepdim=True), objects])  # 0 is the background
+    first = F.interpolate(labels[None], maps.shape[2:], mode="area")[0]
+    pred = masks_from_labels(propagate_labels(maps, first, **how), (video.shape[2], video.shape[3]))
+    return pred == torch.arange(1, len(labels))[:, None, None, None]
 
 
 def _outline(mask: Tensor) -> Tensor:
