@@ -21,7 +21,7 @@ SIDE = 24  # pixels; learning takes seconds
 
 
 def cpu(head="mlp", **train):
-    settings = {"batch_size": 64, "lr": 8e-3, "warmup_epochs": 0.5, "log_every": 5, "monitor_every": 5}
+    settings = {"warmup_epochs": 0.5, "log_every": 5, "monitor_every": 5}
     view = replace(CPU.augment, size=SIDE)
     return replace(CPU, head=head, augment=view, train=replace(CPU.train, **(settings | train)))
 
