@@ -102,7 +102,7 @@ _CPU = SimCLR.Config(
 SimCLR.PRESETS = {
     # Two minutes on 2 CPU cores for `Shapes` at 32 px.
     "cpu": _CPU,
-    # Ten minutes on 2 CPU cores for 20,000 images of CIFAR-10: the paper's crops, jitter at half strength, no blur.
+    # Two minutes on 2 CPU cores for CIFAR-10: the paper's crops, jitter at half strength, no blur.
     "cpu_cifar": replace(
         _CPU,
         augment=Augment(32, scale=(0.2, 1.0), jitter=(0.4, 0.4, 0.4, 0.1), blur=0.0),

@@ -51,11 +51,11 @@ class Settings:
     """The shapes that occur."""
     objects: tuple[int, int] = (1, 1)
     """Fewest and most objects in a scene; from two on, near ones hide parts of far ones."""
-    radius: tuple[float, float] = (0.62, 0.82)
+    radius: tuple[float, float] = (0.5, 0.8)
     """Smallest and largest radius of an object, as a share of half the image side."""
-    shift: float = 0.18
+    shift: float = 0.3
     """Largest distance of the object from the centre along each axis, as a share of half the image side."""
-    rotation: float = 15.0
+    rotation: float = 25.0
     """Largest tilt in degrees, either way."""
     quarter_turns: bool = False
     """Whether objects also turn by whole quarter turns: to the right, upside down, to the left."""
@@ -67,7 +67,7 @@ class Settings:
     """What is behind the objects."""
     dark_objects: float = 0.5
     """Share of scenes with a dark object on a light ground; the others are light on dark."""
-    light: float = 0.3
+    light: float = 0.5
     """Strength of the light, which falls from one side: 0 is even, 1 leaves the far side black."""
     domains: tuple[str, ...] = ("photo",)
     """How the scene is drawn: photo (light and shadow), sketch (ink on paper), inverted (a negative)."""
