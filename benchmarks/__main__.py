@@ -89,8 +89,11 @@ def main() -> int:
     parser.add_argument("rows", nargs="*", metavar="ROW", help="names of rows (default: all)")
     parser.add_argument("--list", action="store_true", help="print the rows and stop")
     parser.add_argument("--rounds", type=int, default=7, help="timed rounds a row (default 7)")
+    parser.add_argument("--threads", type=int, help="threads of both sides; 1 on a machine that others use, too")
     parser.add_argument("--out", type=Path, help="where to write the JSON (default: results.json, if all rows are run)")
     args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
     try:
         rows = select(args.rows)
     except InputError as error:
