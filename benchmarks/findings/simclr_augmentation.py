@@ -11,7 +11,7 @@ from benchmarks.findings.simclr_common import METRIC, config, images, knn, setti
 
 ARMS: dict[str, dict[str, Any]] = {
     "crop and colour": {},
-    "crop only": {"jitter_p": 0.0, "gray": 0.0},
+    "crop only": {"jitter_p": 0.0, "gray": 0.0, "solarize": 0.0},
     "colour only": {"scale": (1.0, 1.0), "ratio": (1.0, 1.0)},
 }
 
