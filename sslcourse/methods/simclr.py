@@ -106,7 +106,7 @@ SimCLR.PRESETS = {
     "cpu_cifar": replace(
         _CPU,
         augment=Augment(32, scale=(0.2, 1.0), jitter=(0.4, 0.4, 0.4, 0.1), blur=0.0),
-        train=replace(_CPU.train, steps=500, batch_size=128, lr=4e-3),
+        train=replace(_CPU.train, steps=300, batch_size=128, lr=4e-3),
     ),
     # Appendix B.9 (tau 0.5, no blur, jitter at half strength) with the optimiser settings of the official README: LARS,
     # lr 1.0 x batch / 256, weight decay 1e-4.
