@@ -12,7 +12,7 @@ from sslcourse.evaluate import extract_features, knn_accuracy
 from sslcourse.methods.simclr import SimCLR
 
 SIZE, TRAIN, TEST = 32, 4000, 1000
-STEPS, BATCH = 80, 128
+STEPS, BATCH = 200, 64
 METRIC = "kNN accuracy (k = 20)"
 
 
