@@ -87,8 +87,8 @@ def nt_xent(
         scalar, mean over 2N anchors. (The official TensorFlow code returns the sum of two means over N: twice this.)
 
     Raises:
-        InputError: shapes, dtypes or `tau` that make no loss; a batch of 1, which has no negatives; `tile` < 1; a second
-            derivative of the tiled form.
+        InputError: shapes, dtypes or `tau` that make no loss; a batch of 1, which has no negatives; `tile` < 1; a
+            second derivative of the tiled form.
     """
     _check_views("nt_xent", z1, z2, tau)
     z = torch.cat([z1, z2])
