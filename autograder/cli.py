@@ -37,10 +37,15 @@ def main(argv: list[str] | None = None) -> int:
     )
     test.add_argument("--sandbox", default="best")
 
+    pack = commands.add_parser("zip", help="the students' hand-out, or Gradescope's autograder")
+    pack.add_argument("kind", choices=["student", "gradescope"])
+    pack.add_argument("--lab", help="for gradescope: which lab")
+    pack.add_argument("--out", type=Path, default=Path("dist"), help="folder for the zip")
+
     commands.add_parser("doctor", help="which sandbox this machine offers")
     args = parser.parse_args(argv)
     try:
-        return {"grade": _grade, "selftest": _selftest, "doctor": _doctor}[args.command](args)
+        return {"grade": _grade, "selftest": _selftest, "zip": _zip, "doctor": _doctor}[args.command](args)
     except InputError as error:
         print(f"autograder: {error}", file=sys.stderr)
         return 2
@@ -91,6 +96,22 @@ def _selftest(args: argparse.Namespace) -> int:
             print(f"  {problem}")
         failed = failed or bool(found.problems)
     return int(failed)
+
+
+def _zip(args: argparse.Namespace) -> int:
+    from autograder import gradescope, handout
+    from autograder.rubric import course_secret
+    from autograder.submissions import released_labs
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    if args.kind == "student":
+        print(handout.build(args.out / "sslcourse-labs.zip"))
+        return 0
+    labs = released_labs()
+    if args.lab not in labs:
+        raise InputError(f"name the lab for Gradescope with --lab; known: {', '.join(labs)}.")
+    print(gradescope.build(args.lab, args.out / f"gradescope-{args.lab}.zip", course_secret("graded")))
+    return 0
 
 
 def _doctor(_: argparse.Namespace) -> int:

@@ -31,6 +31,24 @@ class Fresh:
         self.make = make
 
 
+@dataclass(frozen=True)
+class Step:
+    """One thing done with an object: call a method ("" calls the object itself), or read its "state_dict"."""
+
+    method: str = ""
+    args: tuple[Any, ...] = ()
+    grad: bool = False  # also the gradient of every parameter, of the result times a fixed direction
+
+
+@dataclass(frozen=True)
+class Script:
+    """What a check does with an object of the student's class; its value is the list of the steps' results."""
+
+    init: tuple[Any, ...] = ()
+    load: dict[str, Tensor] | None = None  # weights that the checks choose
+    steps: tuple[Step, ...] = ()
+
+
 @dataclass
 class Outcome:
     """What one call did: its value or its error, gradients on request, and side effects."""
@@ -73,6 +91,8 @@ def fresh_copy(value: Any, *, leaf: Callable[[Tensor], Any] = lambda t: t) -> An
 
 def run_here(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], grad: bool) -> Outcome:
     """One call of trusted code (the reference, a known-wrong answer) on its own copy of the arguments."""
+    if args and isinstance(args[0], Script):
+        return _play_here(function, args[0])
     a, k = _unscatter(fresh_copy(args)), _unscatter(fresh_copy(kwargs))
     given = [t for t in leaves([list(a), k]) if isinstance(t, Tensor)]
     before = [t.detach().clone() for t in given]
@@ -88,6 +108,26 @@ def run_here(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
     except Exception as error:
         outcome.error = describe(error)
     outcome.drew = not torch.equal(torch.get_rng_state(), state)
+    torch.set_rng_state(state)
+    return outcome
+
+
+def _play_here(make: Callable[..., Any], script: Script) -> Outcome:
+    outcome = Outcome(value=[])
+    state = torch.get_rng_state()
+    try:
+        thing = make(*script.init)
+        if script.load is not None:
+            thing.load_state_dict(fresh_copy(script.load))
+        for step in script.steps:
+            target = getattr(thing, step.method) if step.method else thing
+            value = target(*_unscatter(fresh_copy(step.args)))
+            if step.grad:
+                named = {k: p for k, p in thing.named_parameters() if p.requires_grad}
+                value = [value, dict(zip(named, gradients(value, list(named.values())), strict=True))]
+            outcome.value.append(fresh_copy(value))
+    except Exception as error:
+        outcome.error = describe(error)
     torch.set_rng_state(state)
     return outcome
 

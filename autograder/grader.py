@@ -165,7 +165,7 @@ class Grader:
             offers=self.lab.offers(exercise),
         )
         worker = Worker(self.zygote, setup)
-        reference = self.lab.reference(exercise.name) if exercise.library else _no_reference
+        reference = self.reference(exercise)
         student = Student(worker, exercise.name, reference)
         try:
             for row, check in zip(rows, [c for c in self.checks if c.exercise == exercise.name], strict=True):
@@ -181,6 +181,14 @@ class Grader:
         alike = similarity(source, inspect.getsource(reference))
         if alike >= _ALIKE and len(normalised(source)) >= _LONG:
             grade.remarks.append(f"{exercise.name}: {alike:.0%} the same code as the library's own.")
+
+    def reference(self, exercise: Exercise) -> Callable[..., Any]:
+        """The library's function; the solution's own where the library has none (warm-up exercises, predictions)."""
+        if exercise.library:
+            return self.lab.reference(exercise.name)
+        if exercise.role != "exercise":
+            return _nothing
+        return trusted_functions(self.lab, exercise.name, self.solution[exercise.name])[exercise.name]
 
     def _run(self, check: Check, row: Row, student: Student, source: str, name: str, strict: bool) -> None:
         if student.worker.deaths >= _MAX_DEATHS:
@@ -225,8 +233,8 @@ def _not_gradable(exercise: Exercise, source: str | None) -> tuple[str, str]:
     return (" ".join(problems[:3]), LOST) if problems else ("", "")
 
 
-def _no_reference(*_: Any, **__: Any) -> Any:
-    raise ValueError("this exercise names no library function to compare with")
+def _nothing() -> None:
+    """The reference of an exercise that is not a function."""
 
 
 def _mark_failed(student: Student, check: Check) -> None:

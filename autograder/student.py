@@ -4,7 +4,7 @@ import contextlib
 import socket
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -12,7 +12,18 @@ import torch
 from torch import Tensor
 
 from autograder import wire
-from autograder.compare import Lost, Outcome, Record, difference, fresh_copy, gradient_difference, run_here, sentence
+from autograder.compare import (
+    Lost,
+    Outcome,
+    Record,
+    Script,
+    Step,
+    difference,
+    fresh_copy,
+    gradient_difference,
+    run_here,
+    sentence,
+)
 from autograder.sandbox import Zygote
 
 _MAX_GRAPHS = 4096
@@ -86,6 +97,23 @@ class Worker:
         a, k = by_handle(list(fresh_copy(args))), by_handle(fresh_copy(kwargs))
         request = {"op": "call", "target": target, "args": a, "kwargs": k, "grad": grad, **more}
         return self._request(request, callbacks)[0]
+
+    def play(self, name: str, script: Script) -> Outcome:
+        """Make an object of the student's class and do with it what the script says."""
+        made = self.call(name, script.init, {}, keep=True)
+        if made.error or not isinstance(made.value, wire.Ref):
+            return made if made.error else Outcome(error={"type": "TypeError", "message": f"{name} is not a class"})
+        key, results = made.value.key, []
+        if script.load is not None:
+            loaded = self.state(made.value, script.load)
+            if loaded.error:
+                return loaded
+        for step in script.steps:
+            done = self.call(key, step.args, {}, grad=step.grad, method=step.method)
+            if done.error:
+                return done
+            results.append([done.value, done.parameter_grads] if step.grad else done.value)
+        return Outcome(value=results)
 
     def state(self, target: wire.Ref, load: dict[str, Tensor] | None = None) -> Outcome:
         """The state dict of a module in the worker, after loading one when given."""
@@ -193,7 +221,10 @@ class Student:
 
     def outcome(self, *args: Any, grad: bool = False, seed: int | None = None, **kwargs: Any) -> Outcome:
         """Call the student's function; an exception in it loses the property."""
-        outcome = self.worker.call(self.exercise, args, kwargs, grad=grad, seed=seed)
+        if args and isinstance(args[0], Script):
+            outcome = self.worker.play(self.exercise, args[0])
+        else:
+            outcome = self.worker.call(self.exercise, args, kwargs, grad=grad, seed=seed)
         self.records.append(Record(self.check, args, kwargs, grad, outcome, failed=outcome.error is not None))
         if outcome.error is not None:
             raise Lost(sentence(outcome.error))
@@ -214,6 +245,16 @@ class Student:
         if wrong is not None:
             self.wrong(wrong)
         return got.value
+
+    def same_object(self, *init: Any, load: dict[str, Tensor] | None = None, steps: Sequence[Step] = ()) -> None:
+        """An object of the student's class does the same, step by step, as one of the reference class.
+
+        Args:
+            init: arguments of the constructor.
+            load: weights for both, by the names that the exercise prescribes.
+            steps: what is done with the object.
+        """
+        self.same(Script(init, load, tuple(steps)))
 
     def pure(self, *args: Any, **kwargs: Any) -> None:
         """The call leaves its inputs and the global random state as they were."""
