@@ -86,7 +86,9 @@ def test_the_catalogue_knows_it():
 
 
 def test_it_learns_on_shapes_in_seconds(shapes, tmp_path):
+    # Views of the whole image: the finding simclr_augmentation shows that they learn fastest on `Shapes`.
     config = cpu(steps=80)
+    config = replace(config, augment=replace(config.augment, scale=(1.0, 1.0), ratio=(1.0, 1.0)))
     module = methods.build(SimCLR, config)
     before = accuracy(module.backbone, shapes)
     out = fit(module, shapes[0], config, tmp_path / "run", progress=False, eval_data=shapes)
