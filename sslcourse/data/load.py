@@ -64,7 +64,7 @@ def load(
     if path is None:
         source, index = _read_named(name, split, size, folder / name)
         size = size or NAMED[name].size
-    elif archive := _zip_in(path):
+    elif archive := zip_in(path):
         if split not in ("train", "all"):
             raise InputError(f"{archive} has no split '{split}': it is one set, split='train'.")
         return open_zip(archive)
@@ -141,7 +141,7 @@ def _read_named(name: str, split: str, size: int | None, root: Path) -> tuple[So
     return source, torch.arange(len(source))
 
 
-def _zip_in(path: Path) -> Path | None:
+def zip_in(path: Path) -> Path | None:
     """The archive that `path` is, or the only one in a folder that holds no images and no sub-folders."""
     if path.is_file():
         return path if path.suffix.lower() == ".zip" else None

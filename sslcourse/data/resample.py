@@ -39,7 +39,15 @@ def resize_weights(
     return weights.mul_(gain / weights.sum(2, keepdim=True))
 
 
-def resized_crop(x: Tensor, boxes: Tensor, size: int, flip: Tensor | None = None) -> Tensor:
+def resized_crop(
+    x: Tensor,
+    boxes: Tensor,
+    size: int,
+    flip: Tensor | None = None,
+    *,
+    sigma: Tensor | None = None,
+    kernel_size: int = 1,
+) -> Tensor:
     """Cut a box out of every image and resize it to (size, size), antialiased bilinear.
 
     Equals torchvision's `resized_crop(..., antialias=True)` on float input to rounding.
@@ -48,6 +56,7 @@ def resized_crop(x: Tensor, boxes: Tensor, size: int, flip: Tensor | None = None
         x: (B, 3, H, W) float, or uint8, which is read as x / 255.
         boxes: (B, 4) top, left, height, width in pixels, inside the image.
         flip: (B,) bool, mirror left to right after the crop.
+        sigma, kernel_size: blur the result as `gaussian_blur` would, at the cost of blurring the weights.
 
     Returns:
         (B, 3, size, size) float32.
@@ -55,6 +64,9 @@ def resized_crop(x: Tensor, boxes: Tensor, size: int, flip: Tensor | None = None
     top, left, h, w = boxes.unbind(1)
     rows = resize_weights(top, h, x.shape[2], size, gain=1 / 255 if x.dtype == torch.uint8 else 1.0)
     columns = resize_weights(left, w, x.shape[3], size, flip)
+    if sigma is not None:
+        blur = blur_matrix(sigma, kernel_size, size)
+        rows, columns = blur @ rows, blur @ columns
     return _resample(x.float(), rows, columns)
 
 
