@@ -98,20 +98,20 @@ def normalised(source: str) -> str:
         tree = ast.parse(without_magics(source))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ""
-    names: dict[str, str] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name | ast.arg):
-            key = node.id if isinstance(node, ast.Name) else node.arg
-            new = names.setdefault(key, f"v{len(names)}")
-            if isinstance(node, ast.Name):
-                node.id = new
-            else:
-                node.arg, node.annotation = new, None
+    for node in ast.walk(tree):  # first what says nothing, or its names would be counted below
+        if isinstance(node, ast.arg):
+            node.annotation = None
         elif isinstance(node, ast.FunctionDef | ast.ClassDef):
             body = [s for s in node.body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
             node.body = body or [ast.Pass()]
             if isinstance(node, ast.FunctionDef):
                 node.returns = None
+    names: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            node.id = names.setdefault(node.id, f"v{len(names)}")
+        elif isinstance(node, ast.arg):
+            node.arg = names.setdefault(node.arg, f"v{len(names)}")
     return ast.unparse(tree)
 
 

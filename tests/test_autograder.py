@@ -1,22 +1,32 @@
 """The grader on the first lab: fair points, named mistakes, and nothing that a student's code does hurts anybody."""
 
 import copy
+import csv
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
+from xml.etree import ElementTree
 
+import nbformat
 import pytest
 import torch
 
-from autograder import batch, check_notebook, cli, practice
+from autograder import batch, check_notebook, cli, gradescope, practice, report
 from autograder.answers import COURSE, solution_sources
 from autograder.grader import EARNED, SKIPPED, Grade, Grader
-from autograder.intake import Submission, read_submission
-from autograder.notebook import Lab, read_lab
+from autograder.intake import Submission, read_submission, take
+from autograder.labs import lab_names, source_notebook
+from autograder.mend import mend
+from autograder.notebook import Lab, parse, read_lab
 from autograder.rubric import Draw, Right, Wrong, answers_of, course_secret, import_answers
 from autograder.sandbox import LEVELS, Limits, Zygote
 from autograder.selftest import only, selftest
-from autograder.submissions import HandIn
+from autograder.submissions import HandIn, find
 from sslcourse.errors import InputError
 
 LAB = "03_simclr_moco"
@@ -30,7 +40,7 @@ def lab() -> Lab:
 
 @pytest.fixture(scope="module")
 def zygote():
-    with Zygote() as zygote:
+    with Zygote(trains=True) as zygote:
         yield zygote
 
 
@@ -72,16 +82,31 @@ def text_of(grade: Grade) -> str:
 # ------------------------------------------------------------------------------------------------- fair points
 
 
-def test_every_known_answer(grader: Grader) -> None:
-    report = selftest(grader)
-    assert report.problems == []
-    assert report.named == report.wrong >= 40
-    assert report.accepted == report.right >= 10
+LABS = lab_names()
 
 
-def test_enough_known_answers_for_every_function(grader: Grader) -> None:
-    answers = import_answers(LAB)
-    for exercise in grader.lab.exercises:
+@pytest.mark.parametrize("name", LABS)
+def test_every_known_answer(name: str, zygote: Zygote) -> None:
+    lab = read_lab(COURSE / "labs" / name / f"{name}.ipynb")
+    found = selftest(Grader(lab, zygote, "a secret of the tests", solution_sources(name)))
+    assert found.problems == []
+    assert found.named == found.wrong
+    assert found.accepted == found.right
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LABS)
+def test_automatic_mutations(name: str, zygote: Zygote) -> None:
+    lab = read_lab(COURSE / "labs" / name / f"{name}.ipynb")
+    found = selftest(Grader(lab, zygote, "a secret of the tests", solution_sources(name)), mutations=20)
+    assert found.problems == []
+    assert found.killed >= 0.8 * found.mutated > 0
+
+
+@pytest.mark.parametrize("name", LABS)
+def test_enough_known_answers_for_every_function(name: str) -> None:
+    answers = import_answers(name)
+    for exercise in read_lab(COURSE / "labs" / name / f"{name}.ipynb").exercises:
         if exercise.role == "exercise":
             assert sum(w.exercise == exercise.name for w in answers_of(answers, Wrong)) >= 4
             assert sum(r.exercise == exercise.name for r in answers_of(answers, Right)) >= 2
@@ -449,3 +474,120 @@ def test_practice_tells_the_truth(solution: dict[str, str], tmp_path: Path) -> N
     assert "the diagonal is still in the denominator" in found["nt_xent"].message
     path.write_text(json.dumps(released_with(solution)))
     assert check_notebook(path).ok
+
+
+# ------------------------------------------------------------------------------------------------- front ends
+
+
+def test_gradescope_runs_in_its_own_folder(solution: dict[str, str], tmp_path: Path) -> None:
+    """The zip, unpacked as Gradescope does, grades one hand-in with nothing but its own files."""
+    archive = gradescope.build(LAB, tmp_path / "gradescope.zip", "a secret")
+    source = tmp_path / "autograder" / "source"
+    with zipfile.ZipFile(archive) as files:
+        files.extractall(source)
+    hand_in = tmp_path / "autograder" / "submission" / f"{LAB}.ipynb"
+    hand_in.parent.mkdir()
+    hand_in.write_text(
+        json.dumps(released_with({**solution, "nt_xent": "def nt_xent(z1, z2, tau=0.5):\n    return 0\n"}))
+    )
+    environment = {
+        "PATH": os.environ["PATH"],
+        "AUTOGRADER_ROOT": str(tmp_path / "autograder"),
+        "AUTOGRADER_PYTHON": sys.executable,
+        "PYTHONPATH": str(source),
+    }
+    subprocess.run(["bash", str(source / "run_autograder")], check=True, env=environment)
+    results = json.loads((tmp_path / "autograder" / "results" / "results.json").read_text())
+    assert results["score"] == sum(t["score"] for t in results["tests"]) == 55
+    assert any("expected a torch.Tensor" in t["output"] for t in results["tests"])
+
+
+def test_reports_hold_every_property_and_escape_what_students_write(grader: Grader, tmp_path: Path) -> None:
+    evil = "def two_views(x, t):\n    raise ValueError('<script>alert(1)</script>')\n"
+    grade = answer(grader, "two_views", evil)
+    grade.student = '=cmd("<b>")'
+    paths = {p.name: p.read_text() for p in report.write_all([grade], tmp_path)}
+    page = next((tmp_path / "students").iterdir()).read_text()
+    assert all(r.title in page for r in grade.rows)
+    assert "<script>alert" not in page + paths["index.html"]
+    assert paths["grades.csv"].splitlines()[1].startswith("\"'=cmd")
+    suite = ElementTree.fromstring(paths["junit.xml"])
+    assert len(suite.findall(".//testcase")) == len(grade.rows)
+    assert Grade.from_dict(json.loads(paths["grades.json"])[0]).as_dict() == grade.as_dict()
+
+
+@pytest.mark.parametrize(
+    ("file", "student"),
+    [
+        ("lovelaceada_123_4567_03_simclr_moco.ipynb", "lovelaceada"),
+        ("Ada Lovelace_99_assignsubmission_file_/lab.ipynb", "Ada Lovelace"),
+        ("03-lab-ada/labs/03.ipynb", "03-lab-ada"),
+        ("ada.ipynb", "ada"),
+    ],
+)
+def test_whose_file_it_is(file: str, student: str, tmp_path: Path) -> None:
+    archive = tmp_path / "hand-ins.zip"
+    with zipfile.ZipFile(archive, "w") as files:
+        files.writestr(file, "{}")
+        files.writestr("../escaped.ipynb", "{}")
+    found = find([archive], tmp_path / "unpacked")
+    assert [h.student for h in found] == [student]
+    assert not (tmp_path / "escaped.ipynb").exists()
+
+
+def test_an_empty_folder_is_a_hand_in_of_nothing(tmp_path: Path) -> None:
+    (tmp_path / "ada").mkdir()
+    (tmp_path / "ada" / "lab.ipynb").write_text("{}")
+    (tmp_path / "bob").mkdir()
+    assert {h.student for h in find([tmp_path], tmp_path)} == {"ada", "bob"}
+
+
+def test_a_clean_copy_keeps_answers_and_figures_and_nothing_else(lab: Lab, solution: dict[str, str]) -> None:
+    handed_in = released_with(solution)
+    figure = {"data": {"image/png": "aGk=", "text/html": "<script>"}, "output_type": "display_data", "metadata": {}}
+    for cell in handed_in["cells"]:
+        cell["metadata"]["evil"] = True
+        if cell["cell_type"] == "code":
+            cell["outputs"] = [figure]
+    cells = parse(handed_in)
+    clean = mend(json.loads(RELEASED.read_text()), take(cells, lab, "ada"), cells)
+    text = json.dumps(clean)
+    assert "evil" not in text
+    assert "<script>" not in text
+    assert "aGk=" in text
+    assert take(parse(clean), lab, "ada").sources == take(cells, lab, "ada").sources
+
+
+@pytest.mark.slow
+def test_the_real_nbgrader_gives_the_same_grades(
+    grader: Grader, lab: Lab, solution: dict[str, str], tmp_path: Path
+) -> None:
+    """generate_assignment, autograde and export with nbgrader's own command and gradebook."""
+    shutil.copy(COURSE / "nbgrader_config.py", tmp_path)
+    place = tmp_path / "solutions" / LAB / f"{LAB}.ipynb"
+    place.parent.mkdir(parents=True)
+    place.write_text(nbformat.writes(source_notebook(COURSE / "solutions" / LAB / f"{LAB}.py")))
+    text = {
+        "ada": json.dumps(released_with(solution)),
+        "bob": json.dumps(released_with({"two_views": solution["two_views"]})),
+        "cy": "{",
+    }
+    for student, content in text.items():
+        folder = tmp_path / "submitted" / student / LAB
+        folder.mkdir(parents=True)
+        (folder / ("my lab.ipynb" if student == "bob" else f"{LAB}.ipynb")).write_text(content)
+    bin_folder = str(Path(sys.executable).parent)
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join([bin_folder, os.environ["PATH"]]),
+        "PYTHONPATH": str(COURSE),
+        "SSLCOURSE_SECRET": "of the test",
+    }
+    for command in (["generate_assignment", LAB], ["autograde", LAB], ["generate_feedback", LAB], ["export"]):
+        subprocess.run(["nbgrader", *command], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    rows = csv.DictReader((tmp_path / "grades.csv").read_text().splitlines())
+    assert {r["student_id"]: float(r["raw_score"]) for r in rows} == {"ada": 75, "bob": 10, "cy": 0}
+    pages = "".join(p.read_text() for p in (tmp_path / "feedback").rglob("*.html"))
+    assert "two calls of t, both on x" in pages
+    assert "student.same" not in pages
+    assert "damaged JSON" in pages

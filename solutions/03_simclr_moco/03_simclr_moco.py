@@ -307,34 +307,41 @@ from functools import partial
 
 from sslcourse.data.augment import Augment
 from sslcourse.data.rng import step_generator
+from sslcourse.nn.heads import projection_head
 
 USE_REFERENCE = False
 if USE_REFERENCE:
     from sslcourse.data.views import two_views
     from sslcourse.losses.infonce import nt_xent
 
-augment = Augment(32, scale=(0.2, 1.0), jitter=(0.4, 0.4, 0.4, 0.1), blur=0.0)
+augment = Augment(32, scale=(0.5, 1.0), jitter=(0.8, 0.8, 0.8, 0.5), jitter_p=1.0, gray=0.4, blur=0.0, solarize=0.3)
 
+def networks(seed: int) -> tuple[nn.Module, nn.Module]:
+    """An untrained network and its projection head."""
+    torch.manual_seed(seed)
+    return ConvNet(), projection_head(256, 256, 128, layers=2, last_bn=True)
+
+# %% id="simclr" sslcourse={"role": "experiment"}
 def simclr(tau: float, steps: int, budget: Budget) -> tuple[nn.Module, nn.Module]:
-    """Train a small network with NT-Xent at temperature `tau`; returns the network and its head."""
-    torch.manual_seed(0)
-    network, head = ConvNet(), nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 64))
-    optimizer = torch.optim.AdamW([*network.parameters(), *head.parameters()], lr=2e-3)
+    """Train with NT-Xent at temperature `tau`; returns the network and its head."""
+    network, head = networks(seed=0)
+    optimizer = torch.optim.AdamW([*network.parameters(), *head.parameters()], lr=8e-3, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 8e-3, total_steps=steps, pct_start=0.1)
     for step in range(steps):
         if budget.is_over(f"tau = {tau}, step {step} of {steps}"):
             break
-        t = partial(augment, generator=step_generator(0, step))
-        images = train.images[torch.randint(len(train), (256,), generator=step_generator(1, step))]
-        v1, v2 = two_views(images, t)
+        images = train.images[torch.randint(len(train), (64,), generator=step_generator(1, step))]
+        v1, v2 = two_views(images, partial(augment, generator=step_generator(0, step)))
         z1, z2 = head(network(torch.cat([v1, v2]))).chunk(2)
         loss = nt_xent(z1, z2, tau)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        schedule.step()
     return network, head
 
 # %% id="run" sslcourse={"role": "experiment"}
-trained = {tau: simclr(tau, steps=60, budget=Budget(40)) for tau in TAUS}
+trained = {tau: simclr(tau, steps=300, budget=Budget(40)) for tau in TAUS}
 accuracy = {tau: knn(network) for tau, (network, _) in trained.items()}
 record_result("temperature", {f"kNN at tau = {tau}": value for tau, value in accuracy.items()})
 
@@ -348,8 +355,7 @@ record_result("temperature", {f"kNN at tau = {tau}": value for tau, value in acc
 ### BEGIN SOLUTION
 import matplotlib.pyplot as plt
 
-torch.manual_seed(1)
-untrained = ConvNet(), nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 64))
+untrained = networks(seed=1)
 best = max(accuracy, key=accuracy.get)
 views = torch.cat(two_views(test.images[:8], partial(augment, generator=step_generator(2, 0))))
 fig, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
