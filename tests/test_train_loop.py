@@ -119,10 +119,11 @@ def test_the_learning_rate_warms_up_per_step_and_follows_the_cosine(tmp_path):
     assert [line["lr"] for line in lines] == pytest.approx(expected)
 
 
-def test_steps_take_the_place_of_epochs(tmp_path):
-    module, out = run(tmp_path, steps=6)
-    assert out["step"] == 6
-    assert module.steps_seen == 6
+@pytest.mark.parametrize(("limit", "taken"), [(6, 6), (100, 12)])
+def test_steps_limit_the_epochs(tmp_path, limit, taken):
+    module, out = run(tmp_path, steps=limit)
+    assert out["step"] == taken
+    assert module.steps_seen == taken
 
 
 class Averaging(Tiny):

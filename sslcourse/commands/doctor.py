@@ -142,13 +142,14 @@ def _succeeds(command: list[str]) -> bool:
 def _cpu_presets() -> dict[str, str]:
     """How long the first CPU preset takes here, from a few real steps."""
     from sslcourse import methods
+    from sslcourse.train.config import total_steps
 
     name = catalogue.available()[0]
     config = catalogue.method_class(name).PRESETS[catalogue.row(name).presets[0]]
     rate = _images_per_second(methods.build(name, config), config.augment.size, config.train.batch_size)
-    minutes = 5000 * config.train.epochs / rate / 60
-    run = f"{config.train.epochs} epochs of 5,000 images"
-    return {"CPU presets": f"{name} trains on {rate:,.0f} images/s here: {minutes:.1f} minutes for {run}"}
+    steps, _ = total_steps(config.train, 5000)
+    minutes = steps * config.train.batch_size / rate / 60
+    return {"CPU presets": f"{name} trains on {rate:,.0f} images/s here: {minutes:.1f} minutes for 5,000 images"}
 
 
 def _images_per_second(module: Any, size: int, batch: int, seconds: float = 3.0) -> float:

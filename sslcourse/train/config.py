@@ -16,7 +16,7 @@ class TrainConfig:
     epochs: int = 100
     """Passes over the data; the learning-rate schedule ends with the last one."""
     steps: int = 0
-    """Optimiser steps to take instead of `epochs`, when above 0."""
+    """Stop after so many optimiser steps where `epochs` would take more; 0 sets no limit."""
     batch_size: int = 256
     """Images per optimiser step, over all processes and accumulated parts."""
     accumulate: int = 1
@@ -109,8 +109,8 @@ def check(config: TrainConfig, n_images: int, n_processes: int) -> None:
         InputError: an empty run, a batch of 1, larger than the dataset, or one that does not divide evenly.
     """
     batch, parts = config.batch_size, config.accumulate * n_processes
-    if config.accumulate < 1 or (config.epochs < 1 and config.steps < 1):
-        raise InputError("Training needs accumulate >= 1 and epochs >= 1 (or steps >= 1).")
+    if config.accumulate < 1 or config.epochs < 1 or config.steps < 0:
+        raise InputError("Training needs accumulate >= 1, epochs >= 1 and steps >= 0.")
     if config.lr <= 0:
         raise InputError(f"The learning rate must be above 0; got lr={config.lr}.")
     if batch % parts:
@@ -135,7 +135,8 @@ def check(config: TrainConfig, n_images: int, n_processes: int) -> None:
 def total_steps(config: TrainConfig, n_images: int) -> tuple[int, int]:
     """(optimiser steps of the whole run, steps of one epoch); the last incomplete batch of an epoch is dropped."""
     per_epoch = n_images // config.batch_size
-    return config.steps or config.epochs * per_epoch, per_epoch
+    total = config.epochs * per_epoch
+    return min(total, config.steps or total), per_epoch
 
 
 def _plain(value: Any) -> Any:
