@@ -120,7 +120,7 @@ def test_eval_prints_one_table_and_keeps_it(here: Path, capsys: pytest.CaptureFi
     assert main(["eval", "run", "--device", "cpu", "--out", "result.json"]) == 0
     table = capsys.readouterr().out
     rows = json.loads((here / "result.json").read_text())
-    names = [f"{p}, {r}" for p in ("knn", "linear") for r in ("raw pixels", "random init", "simclr")]
+    names = [f"{p}, {r}" for p in ("knn", "linear") for r in ("raw pixels", "HOG", "random init", "simclr")]
     assert [row["name"] for row in rows] == names
     for row in rows:
         assert row["low"] <= row["value"] <= row["high"]

@@ -1,6 +1,7 @@
 """`sslcourse eval RUN`: one table of a run beside raw pixels and its own random initialisation."""
 
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,8 +11,14 @@ import tyro
 from sslcourse.commands.arguments import parse
 from sslcourse.errors import InputError
 
-PIXELS, RANDOM = "raw pixels", "random init"
+PIXELS, HOG, RANDOM = "raw pixels", "HOG", "random init"
 PIXEL_SIDE = 64  # raw pixels of larger images are resized: they are a baseline, not a memory test
+
+# The keys of `evaluate.protocols.PROTOCOLS`, which a test compares: importing that would make --help wait for torch.
+Name = Literal[
+    "knn", "linear", "few_1", "few_10", "clustering", "retrieval", "finetune", "partial", "copy", "robustness",
+    "shift", "segmentation", "depth", "detection", "attention", "video", "action", "open_set", "temporal", "tubes",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -20,8 +27,11 @@ class Options:
 
     run: Annotated[Path, tyro.conf.Positional]
     """A run folder, or its model.safetensors."""
-    protocol: tuple[Literal["knn", "linear"], ...] = ("knn", "linear")
-    """How to evaluate: kNN votes, a linear probe."""
+    protocol: tuple[Name, ...] = ("knn", "linear")
+    """How to evaluate. On features: kNN votes, a linear probe, with 1 % or 10 % of the labels, clustering, retrieval.
+    Trained: fine-tuning, or of the last block only (partial). On images: copy detection, robustness to corruptions,
+    domain shift. With labels that shapes, and partly coco.zip and davis.zip, have: segmentation, depth, detection,
+    attention, video (objects followed), action, open_set, temporal and tubes (when, and where, an action is)."""
     data: str | None = None
     """A dataset by name, a folder or a pack, with labels and a test split; what the run was trained on by default."""
     n_train: int | None = None
@@ -37,7 +47,11 @@ class Options:
     solver: Literal["lbfgs", "sgd"] = "lbfgs"
     """How the linear probe is fitted: exactly, or as the papers train it."""
     baselines: bool = True
-    """Also evaluate raw pixels and the same network with random weights."""
+    """Also evaluate raw pixels, histograms of gradients and the same network with random weights."""
+    seed: int = 0
+    """Of everything that is drawn: subsets, batches, edits, noise."""
+    cache: bool = True
+    """Keep the features in RUN/features, by a hash of weights and pixels, so that they are computed once."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes a GPU if there is one."""
     out: Path | None = None
@@ -48,31 +62,77 @@ def run(argv: list[str]) -> None:
     options = parse(Options, argv, "eval")
 
     from sslcourse import methods
-    from sslcourse.evaluate.figure import plot_results
+    from sslcourse.evaluate.baselines import hog_encoder, pixel_encoder
+    from sslcourse.evaluate.figure import plot_ranking, plot_results
+    from sslcourse.evaluate.protocols import evaluate_encoder, without_result
     from sslcourse.evaluate.result import Result, print_results, save_results
     from sslcourse.train import load_model
 
     module: Any = load_model(options.run)
     folder = options.run if options.run.is_dir() else options.run.parent
-    data = _data(options, folder, module.config.augment.size)
-    train, test = data.labelled_pair()
-    arms: dict[str, Any] = {module.name: module}
+    task = _task(options, folder, module.config.augment.size)
+    arms: dict[str, Any] = {module.name: lambda: _encoder(module, options)}
     if options.baselines:
-        arms = {PIXELS: None, RANDOM: methods.build(module.name, module.config), **arms}
+        images = task.labelled[0] if task.pack is None else task.photos()
+        side = min(PIXEL_SIDE, *_side(images))
+        arms = {
+            PIXELS: lambda: pixel_encoder(images, size=side),
+            HOG: lambda: hog_encoder(size=side),
+            RANDOM: lambda: _encoder(methods.build(module.name, module.config), options),
+            **arms,
+        }
+    settings: dict[str, dict[str, Any]] = {
+        "knn": {"k": options.k, "T": options.T},
+        "linear": {"solver": options.solver},
+    }
+    cache = folder / "features" if options.cache else None
     results: list[Result] = []
-    for name, arm in arms.items():
+    for name, make in arms.items():
         print(f"sslcourse: evaluating {name} ...", file=sys.stderr)
-        results += evaluate_arm(name, arm, train, test, options.protocol, options)
+        keep = cache if name == module.name else None  # baselines cost less than their files
+        results += evaluate_encoder(make(), task, options.protocol, representation=name, options=settings, cache=keep)
+    for name in without_result(options.protocol, results):
+        print(f"sslcourse: {name} has no result: none of these networks suits it.", file=sys.stderr)
+    if not results:
+        raise InputError("no protocol has a result; see `sslcourse eval --help` for the others.")
 
     results.sort(key=lambda r: options.protocol.index(r.detail["protocol"]))
-    title = f"{options.run} on {train.name}: {len(train)} training and {len(test)} test images"
+    title = f"{options.run} on {task.source}"
     print_results(results, title)
     out = options.out or folder / "eval.json"
     save_results(results, out)
     try:
-        plot_results(results, out.with_suffix(".png"), title=title, baselines=(PIXELS, RANDOM))
+        grey = (PIXELS, HOG, RANDOM)
+        plot_results(results, out.with_suffix(".png"), title=title, baselines=grey)
+        if len(options.protocol) > 1 and len(arms) > 1:
+            plot_ranking(results, out.with_name(f"{out.stem}-ranking.png"), title=title, baselines=grey)
     except InputError as error:  # the figure is a bonus; the numbers are there
         print(f"sslcourse: no figure: {error}", file=sys.stderr)
+
+
+def _encoder(module: Any, options: Options) -> Any:
+    """The backbone of a method with the view it was trained on."""
+    from sslcourse.evaluate.encoder import Encoder
+
+    seen = module.config.augment
+    return Encoder(module.backbone, seen.size, seen.mean, seen.std, pick_device(options.device))
+
+
+def _task(options: Options, folder: Path, view: int) -> Any:
+    from sslcourse.evaluate.leakage import warn_of_leakage
+    from sslcourse.evaluate.tasks import Task, whole_side
+
+    data = _data(options, folder, view)
+
+    def classes() -> tuple[Any, Any]:
+        train, test = data.labelled_pair()
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warn_of_leakage(train, test)
+        return train, test
+
+    side = whole_side(options.data_size or view, 64 if data.name == "shapes" else 96)
+    return Task(data.name, classes, side, data.n_train, data.n_test, options.seed)
 
 
 def evaluate_arm(name: str, module: Any, train: Any, test: Any, protocols: Any, options: Any) -> list[Any]:

@@ -30,13 +30,13 @@ def cached_features(encoder: Encoder, data: Any, folder: Path | None) -> Tensor:
         return encoder(data)
     path = Path(folder) / f"{content_key(encoder, data)}.safetensors"
     try:
-        return load_file(path)["features"]
+        return load_file(path)["features"].to(encoder.where)
     except (OSError, KeyError, SafetensorError):
-        features = encoder(data).cpu()
+        features = encoder(data)
     partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"features": features.contiguous()}, partial)
+        save_file({"features": features.cpu().contiguous()}, partial)
         os.replace(partial, path)  # whole or not at all
     except OSError:
         with suppress(OSError):

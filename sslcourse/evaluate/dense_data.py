@@ -84,7 +84,7 @@ def coco_classes(pack: CocoPack, size: int = 96, *, n_classes: int = 8) -> Dense
     images, maps = [], []
     for i in pack.with_masks:
         item = pack[i]
-        images.append(_squash(item.image, size))
+        images.append(squash(item.image, size))
         maps.append(_nearest(item.class_map(), size))
     found = torch.stack(maps)
     present = torch.stack([torch.bincount(m.flatten(), minlength=256) > 0 for m in found]).sum(dim=0)
@@ -100,7 +100,7 @@ def davis_foreground(pack: DavisPack, clips: Sequence[str], size: int = 96) -> D
     images, maps = [], []
     for name in clips:
         clip = pack[name]
-        images += [_squash(frame, size) for frame in clip.video.unbind(1)]
+        images += [squash(frame, size) for frame in clip.video.unbind(1)]
         maps += [_nearest(mask.to(torch.uint8), size) for mask in clip.masks]
     return DenseData(torch.stack(images), torch.stack(maps), ["background", "object"], "davis")
 
@@ -119,7 +119,8 @@ def rows(data: DenseData, index: Tensor) -> DenseData:
     return DenseData(data.images[index], data.target[index], data.classes, data.name)
 
 
-def _squash(image: Tensor, size: int) -> Tensor:
+def squash(image: Tensor, size: int) -> Tensor:
+    """(3, H, W) uint8 -> (3, size, size) uint8, both sides resized."""
     small = F.interpolate(image[None].float(), (size, size), mode="bilinear", antialias=True)[0]
     return small.round().clamp(0, 255).to(torch.uint8)
 

@@ -44,6 +44,12 @@ class Encoder:
             "batch_size": self.batch_size,
         }
 
+    @property
+    def where(self) -> torch.device:
+        """The device that features are computed on."""
+        parameter = next(self.backbone.parameters(), None)
+        return torch.device(self.device or ("cpu" if parameter is None else parameter.device))
+
     def __call__(self, data: Any) -> Tensor:
         """(N, D) features of `Images`, or of (N, 3, H, W) uint8."""
         return extract_features(self.backbone, data, **self.view)
@@ -52,6 +58,14 @@ class Encoder:
         """(N, D, h, w) features of (N, 3, H, W) uint8 images at their own size, on the CPU."""
         return torch.cat([m.cpu() for m in self._batches(images, lambda x: dense_features(self.backbone, x))])
 
+    def clips(self, video: Tensor) -> Tensor:
+        """(B, D) features of clips (B, 3, T, H, W) uint8 by a backbone that takes whole clips (`forward_clip`)."""
+        mean, std = (torch.tensor(v, device=self.where).view(3, 1, 1, 1) for v in (self.mean, self.std))
+        self.backbone.to(self.where)
+        with frozen(self.backbone), torch.inference_mode():
+            parts = [self.backbone.forward_clip((x.to(self.where).float() / 255 - mean) / std) for x in video.split(16)]  # type: ignore[operator]
+        return torch.cat(parts).float().cpu().clone()
+
     def attention(self, images: Tensor) -> Tensor:
         """(N, heads, h, w) attention of the class token to the patches in the last block, on the CPU."""
         return torch.cat([m.cpu() for m in self._batches(images, lambda x: class_attention(self.backbone, x))])
@@ -59,8 +73,7 @@ class Encoder:
     def _batches(self, images: Tensor, function: Callable[[Tensor], Tensor]) -> list[Tensor]:
         if images.ndim != 4 or images.dtype != torch.uint8 or len(images) == 0:
             raise InputError(f"Feature maps need (N, 3, H, W) uint8 images; got {images.dtype} {tuple(images.shape)}.")
-        parameter = next(self.backbone.parameters(), None)
-        device = self.device or (torch.device("cpu") if parameter is None else parameter.device)
+        device = self.where
         self.backbone.to(device)
         mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (self.mean, self.std))
         with frozen(self.backbone), torch.inference_mode():

@@ -1,0 +1,185 @@
+"""What a protocol is run on: one source of data, and the labels of every kind that it has.
+
+The embedded world has all of them. A set of labelled images has classes; COCO and DAVIS archives have masks and boxes.
+Whatever a source lacks is said in one sentence.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sslcourse.data.images import Images
+from sslcourse.data.load import zip_in
+from sslcourse.data.zips import Clip, CocoPack, DavisPack, open_zip
+from sslcourse.errors import InputError
+from sslcourse.evaluate import dense_data
+from sslcourse.evaluate.dense_data import DenseData
+
+SCENES = (400, 200)  # scenes of the embedded world for training and testing dense protocols
+CLIPS = (400, 200)  # clips of it for training and testing recognition
+FOLLOWED = 20  # clips whose objects are followed
+EDITED = 100  # originals of copy detection
+
+
+@dataclass(frozen=True)
+class Task:
+    """Where images come from, and how many.
+
+    Attributes:
+        source: name or path of the data; "shapes" is the embedded world.
+        classes: () -> (train, test) `Images` with labels.
+        side: side in pixels of images with dense labels, a multiple of 16 (the largest patch).
+        n_train, n_test: so many images; None is all of them, or what the protocol takes of an endless world.
+        seed: of every choice.
+    """
+
+    source: str
+    classes: Callable[[], tuple[Images, Images]]
+    side: int = 64
+    n_train: int | None = None
+    n_test: int | None = None
+    seed: int = 0
+
+    @cached_property
+    def labelled(self) -> tuple[Images, Images]:
+        """Training and test images with one label each."""
+        return self.classes()
+
+    @property
+    def is_world(self) -> bool:
+        """Whether this is the embedded world."""
+        return self.source == "shapes"
+
+    @cached_property
+    def pack(self) -> CocoPack | DavisPack | None:
+        """The opened archive; None where the source is none."""
+        path = Path(self.source).expanduser()
+        archive = zip_in(path) if not self.is_world and path.exists() else None
+        return open_zip(archive) if archive else None
+
+    def scenes(self) -> tuple[int, int]:
+        """How many scenes of the embedded world to train and to test on."""
+        return self.n_train or SCENES[0], self.n_test or SCENES[1]
+
+    def photos(self) -> Images:
+        """Images without labels: the test split, or all of an archive."""
+        if self.pack is not None:
+            return self.pack.as_images(self.side, n=self.n_test, seed=self.seed)
+        return self.labelled[1]
+
+    def others(self) -> Images | None:
+        """Images to learn a whitening from, other than `photos`; None where there are none."""
+        return None if self.pack is not None else self.labelled[0]
+
+    @cached_property
+    def maps(self) -> tuple[DenseData, DenseData]:
+        """Class maps for training and for testing."""
+        if self.is_world:
+            n, m = self.scenes()
+            options: dict[str, Any] = {"size": self.side, "seed": self.seed}
+            return dense_data.shapes_classes("train", n, **options), dense_data.shapes_classes("test", m, **options)
+        if isinstance(self.pack, CocoPack):
+            data = dense_data.coco_classes(self.pack, self.side)
+            train, test = dense_data.split_rows(len(data), seed=self.seed)
+            return dense_data.rows(data, train), dense_data.rows(data, test)
+        if isinstance(self.pack, DavisPack):
+            # Whole clips are held out: frames of one clip are nearly the same image.
+            train, test = dense_data.split_rows(len(self.pack), seed=self.seed)
+            parts = ([self.pack.clips[int(i)] for i in index] for index in (train, test))
+            a, b = (dense_data.davis_foreground(self.pack, part, self.side) for part in parts)
+            return a, b
+        raise self._lacks("a class for every pixel", "shapes, coco.zip or davis.zip")
+
+    @cached_property
+    def depths(self) -> tuple[DenseData, DenseData]:
+        """Occlusion depth for training and for testing."""
+        if not self.is_world:
+            raise self._lacks("depth", "shapes")
+        n, m = self.scenes()
+        options: dict[str, Any] = {"size": self.side, "seed": self.seed}
+        return dense_data.shapes_depth("train", n, **options), dense_data.shapes_depth("test", m, **options)
+
+    @cached_property
+    def objects(self) -> tuple[Tensor, Tensor]:
+        """(N, 3, H, W) uint8 images and the (N, H, W) bool mask of the object in each."""
+        if self.is_world:
+            from sslcourse.data.shapes import Shapes
+
+            scenes = Shapes("test", self.side, self.seed).batch(range(self.scenes()[1]))
+            return scenes.image, scenes.masks.any(dim=1)
+        if isinstance(self.pack, DavisPack):
+            data = dense_data.davis_foreground(self.pack, self.pack.clips, self.side)
+            return data.images, data.target == 1
+        raise self._lacks("a mask of the object", "shapes or davis.zip")
+
+    @cached_property
+    def followed(self) -> list[Clip]:
+        """Clips whose objects have a mask in every frame."""
+        if self.is_world:
+            from sslcourse.data.shapes import Shapes
+
+            world = Shapes("test", self.side, self.seed, preset="multi")
+            clips = world.clips(range(self.n_test or FOLLOWED), frames=8)
+            return [Clip(f"scene {i}", clips.video[i], clips.masks[i]) for i in range(len(clips))]
+        if isinstance(self.pack, DavisPack):
+            return list(self.pack)
+        raise self._lacks("clips with masks", "shapes or davis.zip")
+
+    @cached_property
+    def boxes(self) -> tuple[Any, Any]:
+        """Images with boxes for training and for testing."""
+        from sslcourse.evaluate.detection import coco_boxes, shapes_boxes
+
+        if self.is_world:
+            n, m = self.scenes()
+            return (
+                shapes_boxes("train", n, self.side, seed=self.seed),
+                shapes_boxes("test", m, self.side, seed=self.seed),
+            )
+        if isinstance(self.pack, CocoPack):
+            data = coco_boxes(self.pack, self.side)
+            train, test = dense_data.split_rows(len(data), seed=self.seed)
+            return data.rows(train), data.rows(test)
+        raise self._lacks("boxes", "shapes or coco.zip")
+
+    @cached_property
+    def clips(self) -> tuple[Any, Any]:
+        """Clips of one moving object for training and for testing."""
+        if not self.is_world:
+            raise self._lacks("clips whose motion is labelled", "shapes")
+        from sslcourse.evaluate.actions import shapes_clips
+
+        n, m = self.n_train or CLIPS[0], self.n_test or CLIPS[1]
+        return shapes_clips("train", n, self.side, seed=self.seed), shapes_clips("test", m, self.side, seed=self.seed)
+
+    @cached_property
+    def untrimmed(self) -> tuple[Any, Any]:
+        """The clips, each somewhere in a longer still one."""
+        from sslcourse.evaluate.actions import untrimmed
+
+        train, test = self.clips
+        return untrimmed(train, seed=self.seed), untrimmed(test, seed=self.seed + 1)
+
+    @cached_property
+    def shifted(self) -> tuple[Images, Images, Images]:
+        """Photo-like scenes for training and testing, and the same test scenes as sketches."""
+        if not self.is_world:
+            raise self._lacks("another domain", "shapes")
+        from sslcourse.data.shapes import Shapes
+
+        n, m = self.n_train or 2000, self.n_test or 1000
+        made = [("train", "default", n), ("test", "default", m), ("test", "sketch", m)]
+        train, test, sketch = (Shapes(s, self.side, self.seed, preset=p).as_images(k) for s, p, k in made)
+        return train, test, Images(sketch.images, sketch.labels, sketch.classes, "sketch")
+
+    def _lacks(self, what: str, which: str) -> InputError:
+        return InputError(f"{self.source} does not have {what}; name data that does with --data: {which}.")
+
+
+def whole_side(view: int, least: int) -> int:
+    """A side for dense protocols: at least `least` and the view, a multiple of 16."""
+    return -(-max(view, least) // 16) * 16
