@@ -123,7 +123,10 @@ def jpeg(x: Tensor, quality: float, _: torch.Generator) -> Tensor:
     h, w = x.shape[-2:]
     rgb = pad(x * 255, (0, -w % 8, 0, -h % 8), mode="replicate")
     to_ycc = torch.tensor(_YCC, device=x.device)
-    ycc = torch.einsum("rc,bchw->brhw", to_ycc, rgb) - torch.tensor([128.0, 0, 0], device=x.device)[:, None, None]
+    middle = torch.tensor([128.0, 0, 0], device=x.device)[
+        :, None, None
+    ]  # chroma is stored with 128 added, luma without
+    ycc = torch.einsum("rc,bchw->brhw", to_ycc, rgb).round() - middle
     blocks = ycc.unfold(2, 8, 8).unfold(3, 8, 8)  # (B, 3, h/8, w/8, 8, 8)
     k = torch.arange(8, dtype=torch.float32, device=x.device)
     cosine = torch.cos((2 * k + 1) * k[:, None] * torch.pi / 16) * 0.5
@@ -132,7 +135,7 @@ def jpeg(x: Tensor, quality: float, _: torch.Generator) -> Tensor:
     table = torch.tensor([_LUMA, _CHROMA, _CHROMA], device=x.device).view(3, 1, 1, 8, 8)
     step = ((table * scale + 50) / 100).floor().clamp(1, 255)
     blocks = cosine.T @ ((cosine @ blocks @ cosine.T / step).round() * step) @ cosine
-    ycc = blocks.transpose(3, 4).flatten(4).flatten(2, 3) + torch.tensor([128.0, 0, 0], device=x.device)[:, None, None]
+    ycc = (blocks.transpose(3, 4).flatten(4).flatten(2, 3) + middle).round()
     return (torch.einsum("rc,bchw->brhw", torch.linalg.inv(to_ycc), ycc) / 255)[..., :h, :w]
 
 
@@ -155,7 +158,7 @@ CORRUPTIONS: dict[str, tuple[Callable[[Tensor, float, torch.Generator], Tensor],
     "impulse_noise": (impulse_noise, (0.03, 0.06, 0.09, 0.17, 0.27)),
     "gaussian_blur": (gaussian_blur, (0.012, 0.02, 0.03, 0.045, 0.065)),
     "motion_blur": (motion_blur, (0.06, 0.10, 0.15, 0.21, 0.28)),
-    "pixelate": (pixelate, (0.6, 0.5, 0.4, 0.3, 0.25)),
+    "pixelate": (pixelate, (0.8, 0.5, 0.4, 0.3, 0.2)),
     "contrast": (contrast, (0.6, 0.45, 0.3, 0.2, 0.1)),
     "brightness": (brightness, (0.1, 0.2, 0.3, 0.4, 0.5)),
     "haze": (haze, (0.25, 0.4, 0.55, 0.7, 0.8)),
