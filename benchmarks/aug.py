@@ -98,7 +98,13 @@ def loader_against_lightly(n: int = 2048, batch: int = 256, size: int = 32) -> P
     transform = SimCLRTransform(input_size=size, cj_strength=1.0)
     items = [(Image.fromarray(image.permute(1, 2, 0).numpy()), 0) for image in data.images]
     loader = DataLoader(
-        _Transformed(items, transform), batch, shuffle=True, drop_last=True, num_workers=2, persistent_workers=True
+        _Transformed(items, transform),
+        batch,
+        shuffle=True,
+        drop_last=True,
+        num_workers=2,
+        persistent_workers=True,
+        multiprocessing_context="spawn",  # forked workers inherit the locks of this process's threads and may hang
     )
     augment = partial(Augment(size), generator=torch.Generator().manual_seed(0))
 

@@ -58,38 +58,39 @@ class Draws(NamedTuple):
 
 @dataclass(frozen=True)
 class Augment:
-    """Crop, flip, colour jitter, grey, blur, solarise, standardise: `augment(x, generator=g)`.
-
-    Attributes:
-        size: side of the square view in pixels.
-        scale, ratio: area (part of the image) and aspect ratio of the crop; torchvision's `RandomResizedCrop`.
-        flip: probability of a left-right flip.
-        jitter: how far brightness, contrast, saturation (factors in 1 +- value, not below 0) and hue (+- value, a part
-            of a full circle) go; the four run in a random order.
-        jitter_p, gray, blur, solarize: probability of the colour jitter, of going grey, of a Gaussian blur and of
-            inverting the pixels >= `solarize_threshold`.
-        blur_sigma: range of the blur's standard deviation, in pixels of the view. The kernel is a tenth of the
-            view wide (SimCLR), made odd.
-        mode: "exact" is SimCLR's order, every operation equal to torchvision's. "fast" does jitter and grey as one
-            affine map of colour an image (`color_jitter_fast`), after the blur, which it folds into the crop; that it
-            trains as well has not been shown, so it is not the default.
-        mean, std: of the standardisation (x - mean) / std of pixels in [0, 1].
-    """
+    """Crop, flip, colour jitter, grey, blur, solarise, standardise: `augment(x, generator=g)`."""
 
     size: int
+    """Side of the square view in pixels."""
     scale: tuple[float, float] = (0.08, 1.0)
+    """Range of the crop's area, as a part of the image."""
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    """Range of the crop's aspect ratio, width / height, drawn on a logarithmic scale."""
     flip: float = 0.5
+    """Probability of a left-right flip."""
     jitter: tuple[float, float, float, float] = (0.8, 0.8, 0.8, 0.2)
+    """How far brightness, contrast, saturation (factors in 1 +- value, not below 0) and hue (+- value, a part of a full
+    circle) go; the four run in a random order."""
     jitter_p: float = 0.8
+    """Probability of the colour jitter."""
     gray: float = 0.2
+    """Probability of going grey."""
     blur: float = 0.5
+    """Probability of a Gaussian blur; its kernel is a tenth of the view wide (SimCLR), made odd."""
     blur_sigma: tuple[float, float] = (0.1, 2.0)
+    """Range of the blur's standard deviation, in pixels of the view."""
     solarize: float = 0.0
+    """Probability of inverting the pixels >= `solarize_threshold`."""
     solarize_threshold: float = 0.5
+    """Pixels in [0, 1] from which on solarisation inverts."""
     mean: Triple = MEAN
+    """Mean of the standardisation (x - mean) / std of pixels in [0, 1]."""
     std: Triple = STD
+    """Standard deviation of the standardisation."""
     mode: Literal["exact", "fast"] = "exact"
+    """exact: SimCLR's order, every operation equal to torchvision's. fast: jitter and grey as one affine map of colour
+    an image (`color_jitter_fast`), after the blur, which it folds into the crop; that it trains as well has not been
+    shown, so it is not the default."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.size, int) or self.size <= 0:

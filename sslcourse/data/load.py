@@ -110,7 +110,7 @@ def _path_of(name: str, root: Path) -> Path | None:
         raise InputError(f"no file or folder {path}; give a path that exists, or a name: {', '.join(NAMES)}.")
     if name and kept.is_dir():
         return kept
-    raise unknown("dataset", name, [*NAMES, *_kept(root)])
+    raise unknown("dataset", name, {*NAMES, *_kept(root)})
 
 
 def _kept(root: Path) -> list[str]:

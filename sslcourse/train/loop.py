@@ -205,5 +205,7 @@ def _knn(module: Any, eval_data: tuple[Any, Any] | None) -> dict[str, float]:
 
     assert eval_data is not None
     bank, queries = eval_data
-    features = [extract_features(module.backbone, part) for part in (bank, queries)]
+    augment = module.config.augment
+    view = {"size": augment.size, "mean": augment.mean, "std": augment.std}
+    features = [extract_features(module.backbone, part, **view) for part in (bank, queries)]
     return {"knn": knn_accuracy(features[0], bank.labels, features[1], queries.labels).value}
