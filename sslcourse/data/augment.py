@@ -162,7 +162,7 @@ class Augment:
         order = _alike(draws)
         draws = Draws(*(t[order] for t in draws))
         plan = self._plan(draws)
-        step = max(1, CACHED_PIXELS // self.size**2)
+        step = max(1, torch.get_num_threads() * CACHED_PIXELS // self.size**2)  # every core gets a cache's worth
         for start in range(0, len(x), step):
             part = slice(start, start + step)
             images, numbers = _window(x.index_select(0, order[part]), Draws(*(t[part] for t in draws)))
