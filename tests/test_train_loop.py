@@ -46,6 +46,7 @@ def log_without_times(path):
 def assert_same_run(a, b):
     torch.testing.assert_close(checkpoint(a), checkpoint(b), rtol=0, atol=0)
     assert log_without_times(a) == log_without_times(b)
+    assert (a / "model.safetensors").read_bytes() == (b / "model.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lars"])

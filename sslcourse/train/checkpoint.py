@@ -146,8 +146,8 @@ class Run:
         if not self.writes:
             return
         tensors = {key: value.detach().cpu().contiguous().clone() for key, value in module.state_dict().items()}
-        metadata = {"method": self.method, "config": json.dumps(self.config), "sslcourse": __version__}
-        data = to_bytes(tensors, metadata)
+        about = {"method": self.method, "config": self.config, "version": __version__}
+        data = to_bytes(tensors, {"sslcourse": json.dumps(about)})  # one entry: safetensors writes several in any order
         atomic_write(self.dir / MODEL, lambda file: file.write(data))
 
     def how_to_resume(self) -> str:
@@ -219,13 +219,13 @@ def load_model(path: str | os.PathLike[str]) -> nn.Module:
         raise InputError(f"There is no trained model at {file}{hint}.")
     try:
         with safe_open(file, framework="pt") as opened:
-            metadata = opened.metadata() or {}
+            about = json.loads((opened.metadata() or {}).get("sslcourse", "{}"))
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{file} cannot be read as safetensors: {error}") from None
-    if "method" not in metadata or "config" not in metadata:
+    if "method" not in about or "config" not in about:
         raise InputError(f"{file} was not written by sslcourse (its metadata names no method and config).")
-    cls = methods.get(metadata["method"])
-    module = methods.build(cls, from_dict(cls.Config, json.loads(metadata["config"]), str(file)))
+    cls = methods.get(about["method"])
+    module = methods.build(cls, from_dict(cls.Config, about["config"], str(file)))
     load_weights(module, tensors, file)
     return module.eval()
