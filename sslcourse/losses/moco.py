@@ -3,6 +3,8 @@ r"""The pure functions of MoCo (He et al. 2020), whose negatives wait in a queue
 L_q = -log( exp(q.k+ / tau) / ( exp(q.k+ / tau) + sum_{k in queue} exp(q.k / tau) ) )        (MoCo, Eq. 1)
 """
 
+from typing import TypeVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,7 +15,9 @@ from sslcourse.losses.precision import full_precision
 
 
 @full_precision
-def moco_logits(q: Tensor, k: Tensor, queue: Tensor, tau: float = 0.07) -> tuple[Tensor, Tensor]:
+def moco_logits(
+    q: Tensor, k: Tensor, queue: Tensor, tau: float = 0.07, *, own: Tensor | None = None, normalize: bool = True
+) -> tuple[Tensor, Tensor]:
     """Logits of the (1 + K)-way choice that MoCo trains (Algorithm 1), for `F.cross_entropy(logits, labels)`.
 
     Args:
@@ -22,9 +26,11 @@ def moco_logits(q: Tensor, k: Tensor, queue: Tensor, tau: float = 0.07) -> tuple
         queue: (K, D) float unit keys of earlier batches, detached and copied, so that it may be overwritten before
             `backward`. K = 0 leaves the positive alone.
         tau: temperature, > 0.
+        own: (B, M, D) float unit negatives that each query has beside the queue, such as MoCHi's; detached.
+        normalize: False for queries and keys that are used as they are.
 
     Returns:
-        logits: (B, 1 + K), column 0 the positive.
+        logits: (B, 1 + K + M), column 0 the positive.
         labels: (B,) int64 zeros.
     """
     if q.ndim != 2 or q.shape != k.shape or queue.ndim != 2 or queue.shape[1] != q.shape[1]:
@@ -34,15 +40,22 @@ def moco_logits(q: Tensor, k: Tensor, queue: Tensor, tau: float = 0.07) -> tuple
         )
     if not tau > 0:
         raise InputError(f"moco_logits got tau={tau}: the temperature must be greater than 0.")
-    q, k = F.normalize(q, dim=1), F.normalize(k.detach(), dim=1)
+    k = k.detach()
+    if normalize:
+        q, k = F.normalize(q, dim=1), F.normalize(k, dim=1)
     positive = (q * k).sum(dim=1, keepdim=True)
-    negative = q @ queue.detach().clone().T
-    logits = torch.cat([positive, negative], dim=1) / tau
+    negatives = [q @ queue.detach().clone().T]
+    if own is not None:
+        negatives.append(torch.einsum("bd,bmd->bm", q, own.detach()))
+    logits = torch.cat([positive, *negatives], dim=1) / tau
     return logits, torch.zeros(len(q), dtype=torch.long, device=q.device)
 
 
+Pointer = TypeVar("Pointer", int, Tensor)
+
+
 @torch.no_grad()
-def queue_enqueue(queue: Tensor, ptr: int, keys: Tensor) -> int:
+def queue_enqueue(queue: Tensor, ptr: Pointer, keys: Tensor) -> Pointer:
     """Overwrite the oldest rows of a ring buffer with a batch of keys, in place; return the next write position.
 
     Call it after the loss: a key that is already in the queue would be its own negative. The batch may wrap around the
@@ -50,11 +63,11 @@ def queue_enqueue(queue: Tensor, ptr: int, keys: Tensor) -> int:
 
     Args:
         queue: (K, D) float, changed in place.
-        ptr: where to write first, 0 <= ptr < K.
+        ptr: where to write first, 0 <= ptr < K; a tensor () on the device of the queue spares a GPU the wait for it.
         keys: (B, D) float, B <= K, stored L2-normalised.
     """
     size, n = len(queue), len(keys)
-    if keys.ndim != 2 or keys.shape[1] != queue.shape[1] or n > size or not 0 <= ptr < size:
+    if keys.ndim != 2 or keys.shape[1] != queue.shape[1] or n > size or (isinstance(ptr, int) and not 0 <= ptr < size):
         raise InputError(
             f"queue_enqueue cannot write keys {tuple(keys.shape)} at {ptr} of a queue {tuple(queue.shape)}."
         )

@@ -13,7 +13,31 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sslcourse.errors import InputError
+from sslcourse.losses.infonce import nt_xent_masks
 from sslcourse.losses.precision import full_precision
+
+
+@full_precision
+def in_batch_similarities(z1: Tensor, z2: Tensor, *, normalize: bool = True) -> tuple[Tensor, Tensor]:
+    """What SimCLR's 2N anchors compare themselves with, for `hcl_reweighted`.
+
+    Args:
+        z1, z2: (N, D) float, the two views in one order, N >= 2.
+        normalize: False for embeddings that are used as they are.
+
+    Returns:
+        pos: (2N,) similarity of every view with its partner.
+        neg: (2N, 2N - 2) similarities with all views of other images.
+    """
+    if z1.ndim != 2 or z1.shape != z2.shape or len(z1) < 2:
+        raise InputError(
+            f"in_batch_similarities needs two (N, D) tensors, N >= 2; got {(*z1.shape,)} and {(*z2.shape,)}."
+        )
+    z = torch.cat([z1, z2])
+    z = F.normalize(z, dim=1) if normalize else z
+    similarity = z @ z.T
+    positive, candidates = nt_xent_masks(len(z1), device=z.device)
+    return similarity[positive], similarity[candidates & ~positive].view(len(z), -1)
 
 
 @full_precision

@@ -52,6 +52,32 @@ def chopra_contrastive(d: Tensor, same: Tensor, margin: float = 1.0) -> Tensor:
 
 
 @full_precision
+def margin_pairs(
+    z: Tensor, y: Tensor, pos_margin: float = 0.0, neg_margin: float = 1.0, *, active_only: bool = True
+) -> Tensor:
+    """All pairs of a batch with a linear hinge on each side, the form of metric-learning libraries.
+
+        mean over positive pairs of max(0, d - pos_margin)  +  mean over negative pairs of max(0, neg_margin - d)
+
+    Args:
+        z: (N, D) float embeddings.
+        y: (N,) int labels.
+        pos_margin: positives nearer than this are left alone, >= 0.
+        neg_margin: negatives further away than this are left alone, >= 0.
+        active_only: average over the pairs with a loss above 0 only.
+
+    Returns:
+        scalar; a kind of pair that the batch lacks counts as 0.
+    """
+    same, others = _pair_masks("margin_pairs", z, y)
+    _check_margin("margin_pairs", min(pos_margin, neg_margin))
+    d = pairwise_distance(z, z)
+    sides = F.relu(d[same] - pos_margin), F.relu(neg_margin - d[others])
+    pull, push = (_mean_or_zero(side[side > 0] if active_only else side, z) for side in sides)
+    return pull + push
+
+
+@full_precision
 def batch_hard_triplet(z: Tensor, y: Tensor, margin: float = 0.2) -> Tensor:
     """Triplet loss with the hardest positive and the hardest negative of the batch (Hermans et al. 2017, Eq. 5).
 
@@ -82,6 +108,8 @@ def triplet(
     *,
     mining: Literal["all", "semi_hard"] = "all",
     squared: bool = False,
+    swap: bool = False,
+    soft: bool = False,
     active_only: bool = True,
 ) -> Tensor:
     """Triplet loss max(0, d_ap - d_an + margin) over the triplets of a batch (Schroff et al. 2015, FaceNet, Eq. 2-3).
@@ -93,6 +121,8 @@ def triplet(
         mining: "all" triplets, or "semi_hard": for each (anchor, positive) the nearest negative that is further away
             than the positive, or the furthest negative where there is none (FaceNet, Section 3.2).
         squared: use squared distances, as FaceNet does.
+        swap: measure the negative from whichever of anchor and positive it is nearer to (Balntas et al. 2016).
+        soft: log(1 + exp(.)) in place of max(0, .) (Hermans et al. 2017, "soft margin"); no triplet is ever solved.
         active_only: average over the triplets with a loss above 0, so that the many solved ones do not drown the rest.
 
     Returns:
@@ -100,10 +130,13 @@ def triplet(
     """
     same, others = _pair_masks("triplet", z, y)
     _check_margin("triplet", margin)
+    if swap and mining != "all":
+        raise InputError(f"triplet swaps anchor and positive with mining='all' only; got mining='{mining}'.")
     d = pairwise_distance(z, z)
     d = d.pow(2) if squared else d
     if mining == "all":
-        losses = (d[:, :, None] - d[:, None, :] + margin)[same[:, :, None] & others[:, None, :]]
+        to_negative = torch.minimum(d[:, None, :], d[None, :, :]) if swap else d[:, None, :]
+        losses = (d[:, :, None] - to_negative + margin)[same[:, :, None] & others[:, None, :]]
     else:
         anchor, positive = (same & others.any(dim=1, keepdim=True)).nonzero(as_tuple=True)
         to_positive, row, negative = d[anchor, positive], d[anchor], others[anchor]
@@ -111,7 +144,7 @@ def triplet(
         nearest = row.masked_fill(~further, math.inf).amin(dim=1)
         furthest = row.masked_fill(~negative, -math.inf).amax(dim=1)
         losses = to_positive - torch.where(further.any(dim=1), nearest, furthest) + margin
-    losses = F.relu(losses)
+    losses = F.softplus(losses) if soft else F.relu(losses)
     return _mean_or_zero(losses[losses > 0] if active_only else losses, z)
 
 
@@ -137,6 +170,26 @@ def lifted_structured(z: Tensor, y: Tensor, margin: float = 1.0) -> Tensor:
     push = (margin - d).masked_fill(~others, -math.inf)
     both_ends = torch.cat([push[i], push[j]], dim=1).logsumexp(dim=1)
     return _mean_or_zero(F.relu(both_ends + d[i, j]).pow(2) / 2, z)
+
+
+@full_precision
+def lifted_generalized(z: Tensor, y: Tensor, margin: float = 1.0) -> Tensor:
+    """The lifted loss an anchor at a time (Hermans et al. 2017, Eq. 7), with a soft maximum on both sides.
+
+        mean over anchors of max(0, logsumexp_p d_ap + logsumexp_n (margin - d_an))
+
+    Args:
+        z: (N, D) float embeddings.
+        y: (N,) int labels.
+        margin: >= 0.
+
+    Returns:
+        scalar, mean over all N anchors; a side that an anchor lacks counts as 0, so one without positives still pushes.
+    """
+    same, others = _pair_masks("lifted_generalized", z, y)
+    _check_margin("lifted_generalized", margin)
+    d = pairwise_distance(z, z)
+    return F.relu(_soft_maximum(d, same) + _soft_maximum(margin - d, others)).mean()
 
 
 @full_precision
@@ -192,6 +245,12 @@ def _pair_masks(name: str, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         )
     equal = y[:, None] == y[None, :]
     return equal & ~torch.eye(len(y), dtype=torch.bool, device=y.device), ~equal
+
+
+def _soft_maximum(values: Tensor, mask: Tensor) -> Tensor:
+    """logsumexp over the True entries of each row, 0 where there are none."""
+    some = mask.any(dim=1)
+    return values.masked_fill(~mask & some[:, None], -math.inf).logsumexp(dim=1) * some
 
 
 def _check_margin(name: str, margin: float) -> None:

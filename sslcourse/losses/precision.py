@@ -18,7 +18,9 @@ R = TypeVar("R")
 
 
 def widen(x: object) -> object:
-    """`x`, as float32 if it is a float16 or bfloat16 tensor."""
+    """`x`, as float32 if it is a float16 or bfloat16 tensor; so are the tensors of a list or tuple."""
+    if isinstance(x, list | tuple):
+        return [widen(y) for y in x]
     return x.float() if isinstance(x, Tensor) and x.dtype in (torch.float16, torch.bfloat16) else x
 
 
@@ -27,7 +29,8 @@ def full_precision(loss: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(loss)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        tensors = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
+        flat = [y for x in (*args, *kwargs.values()) for y in (x if isinstance(x, list | tuple) else (x,))]
+        tensors = [x for x in flat if isinstance(x, Tensor)]
         device = tensors[0].device.type if tensors else "cpu"
         with torch.autocast(device, enabled=False):
             return loss(*map(widen, args), **{name: widen(x) for name, x in kwargs.items()})  # type: ignore[arg-type]

@@ -10,6 +10,8 @@ A method class has, besides `forward`:
   (of each crop of it) comes from image i, and all random numbers from `generator`;
 - ``forward(views) -> dict``: ``"loss"``, a scalar to minimise; ``"embedding"``, (B, D), and optionally ``"positive"``,
   (B, D), the second view's, for the collapse monitors;
+- optionally ``uses: tuple[str, ...]``, which of "labels" (B,) and "indices" (B,) its `forward` takes by name: labels
+  are for supervised and semi-supervised methods, indices (positions in the data) for those that remember each image;
 - optionally ``after_step(step, total_steps)``: what follows an optimiser step (EMA, queue, centre).
 """
 

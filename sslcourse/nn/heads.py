@@ -14,6 +14,7 @@ def projection_head(
     bn: bool = True,
     last_bn: bool = False,
     last_affine: bool = True,
+    last_bias: bool = True,
 ) -> nn.Sequential:
     """A multi-layer perceptron: (linear, batch norm, ReLU) x (layers - 1), then linear, then maybe batch norm.
 
@@ -27,6 +28,12 @@ def projection_head(
     MoCo v2             ``projection_head(D, D, 128, bn=False)`` (section 3: "2-layer MLP head, hidden layer 2048-d")
     MoCo v3 projector   ``projection_head(D, 4096, 256, layers=3, last_bn=True, last_affine=False)``
     MoCo v3 predictor   ``projection_head(256, 4096, 256, layers=2, last_bn=True, last_affine=False)``
+    the same, ResNet    2 layers in both; the predictor ends with ``last_bias=False`` in place of the batch norm
+    BYOL                ``projection_head(D, 4096, 256)``, its predictor ``projection_head(256, 4096, 256)``
+    SimSiam             ``projection_head(D, D, 2048, layers=3, last_bn=True, last_affine=False)``, its predictor
+                        ``projection_head(2048, 512, 2048)``
+    Barlow Twins        ``projection_head(D, 8192, 8192, layers=3, last_bias=False)``
+    SwAV                ``projection_head(D, 2048, 128)``
     ==================  =================================================================================
 
     A linear layer followed by batch norm has no bias, which the norm would remove.
@@ -39,6 +46,7 @@ def projection_head(
         bn: batch norm after each hidden linear layer.
         last_bn: batch norm after the last linear layer.
         last_affine: whether that norm has a scale and a shift.
+        last_bias: whether the last linear layer has a bias where no batch norm follows.
 
     Shape: (B, in_features) -> (B, out).
     """
@@ -54,7 +62,7 @@ def projection_head(
             modules.append(nn.BatchNorm1d(hidden))
         modules.append(nn.ReLU(inplace=True))
         width = hidden
-    modules.append(nn.Linear(width, out, bias=not last_bn))
+    modules.append(nn.Linear(width, out, bias=last_bias and not last_bn))
     if last_bn:
         modules.append(nn.BatchNorm1d(out, affine=last_affine))
     return nn.Sequential(*modules)

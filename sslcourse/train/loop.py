@@ -80,10 +80,10 @@ def fit(
         bar = stack.enter_context(Progress(total, start, module.name, active=progress and first))
         clock = Clock(seconds)
         module.train()
-        for step, images in _batches(data, train, start, total, per_epoch, fabric):
+        for step, images, known in _batches(data, train, start, total, per_epoch, fabric):
             lr = set_lr(optimizer, train, step, total, per_epoch)
             with _memory_advice(train):
-                out = _step(fabric, model, module, optimizer, images, train, step)
+                out = _step(fabric, model, module, optimizer, images, known, train, step)
             if hasattr(module, "after_step"):
                 module.after_step(step, total)
             clock.count(train.batch_size)
@@ -114,8 +114,11 @@ def fit(
 
 def _batches(
     data: Any, train: TrainConfig, start: int, total: int, per_epoch: int, fabric: Any
-) -> Iterator[tuple[int, Tensor]]:
-    """(step, this process's uint8 images) for the steps start, ..., total - 1; `Images` live on the device."""
+) -> Iterator[tuple[int, Tensor, dict[str, Tensor]]]:
+    """(step, this process's uint8 images, their labels and indices) for the steps start, ..., total - 1.
+
+    `Images` live on the device.
+    """
     data = data.to(fabric.device) if hasattr(data, "to") else data
     order = {"seed": mix(train.seed, _ORDER), "device": fabric.device}
     if fabric.world_size > 1:  # of every accumulated part of the batch, one slice for each process
@@ -124,25 +127,37 @@ def _batches(
     step = start
     while step < total:
         epoch, skip = divmod(step, per_epoch)
-        for images, _, _ in islice(data.batches(train.batch_size, epoch=epoch, start=skip, **order), total - step):
-            yield step, images
+        batches = data.batches(train.batch_size, epoch=epoch, start=skip, **order)
+        for images, labels, indices in islice(batches, total - step):
+            yield step, images, {"labels": labels, "indices": indices}
             step += 1
 
 
 def _step(
-    fabric: Any, model: Any, module: Any, optimizer: Any, images: Tensor, train: TrainConfig, step: int
+    fabric: Any,
+    model: Any,
+    module: Any,
+    optimizer: Any,
+    images: Tensor,
+    known: dict[str, Tensor],
+    train: TrainConfig,
+    step: int,
 ) -> dict[str, Tensor]:
-    """One optimiser step on this process's images; the output of the last accumulated part."""
+    """One optimiser step on this process's images; the output of the last accumulated part.
+
+    Of what is `known` about the images, a method is shown what it asks for by its attribute `uses`.
+    """
     rank, world = fabric.global_rank, fabric.world_size
     torch.manual_seed(mix(train.seed, _NOISE, step, rank))  # for dropout; nothing else draws from the global generator
     generator = step_generator(train.seed, step, rank=rank, world=world)
     parts = images.chunk(train.accumulate)
+    shown = {name: known[name].to(images.device).chunk(train.accumulate) for name in getattr(module, "uses", ())}
     for i, part in enumerate(parts):
         views = module.views(part, generator)
         if train.channels_last:
             views = [v.contiguous(memory_format=torch.channels_last) if v.ndim == 4 else v for v in views]
         with fabric.no_backward_sync(model, enabled=i + 1 < len(parts)) if world > 1 else nullcontext():
-            out = model(views)
+            out = model(views, **{name: values[i] for name, values in shown.items()})
             fabric.backward(out["loss"] / len(parts))
     if train.clip_grad > 0:
         fabric.clip_gradients(model, optimizer, max_norm=train.clip_grad)

@@ -6,11 +6,11 @@ translates (a factor 2, another layout) in the open, with the reason in a commen
 cases come in variants with other seeds, shapes and hyperparameters, which the same adapters run.
 """
 
-from groups import clip_sam, contrastive, evaluation, masked
+from groups import clip, contrastive, evaluation, masked, metric, moco, nonegatives, sam
 from loading import Adapter
 
 ADAPTERS: dict[str, dict[str, Adapter]] = {
-    "contrastive": contrastive.ADAPTERS | evaluation.CONTRASTIVE,
-    "masked": masked.ADAPTERS | evaluation.MASKED,
-    "clip-sam": clip_sam.ADAPTERS | evaluation.CLIP_SAM,
+    "contrastive": contrastive.ADAPTERS | metric.ADAPTERS | moco.ADAPTERS | nonegatives.ADAPTERS | evaluation.CONTRASTIVE,
+    "masked": masked.ADAPTERS | nonegatives.MASKED | evaluation.MASKED,
+    "clip-sam": clip.ADAPTERS | sam.ADAPTERS | evaluation.CLIP_SAM,
 }

@@ -1,0 +1,32 @@
+"""Position embeddings that are computed, not learned."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sslcourse.errors import InputError
+
+
+def sincos_2d(h: int, w: int, dim: int, *, first: Literal["row", "column"] = "column") -> Tensor:
+    """Sines and cosines of the row and of the column of every patch (Vaswani et al. 2017, Section 3.5, twice).
+
+    Half of the values tell the row, half the column, each as [sin(t / 10000^(4j/dim)), cos(...)] for j < dim / 4.
+
+    Args:
+        h, w: rows and columns of patches.
+        dim: width, a multiple of 4.
+        first: which of the two takes the first half: "column" is MAE's order, "row" MoCo v3's.
+
+    Returns:
+        (h * w, dim) float32, patches in reading order.
+    """
+    if dim % 4 or min(h, w, dim) < 1:
+        raise InputError(f"sincos_2d needs a grid and a width that is a multiple of 4; got {h} x {w} and {dim}.")
+    omega = 10000.0 ** (-torch.arange(dim // 4, dtype=torch.float64) / (dim / 4))
+    row, column = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+    halves = []
+    for place in (row, column) if first == "row" else (column, row):
+        angle = place.flatten()[:, None] * omega
+        halves += [angle.sin(), angle.cos()]
+    return torch.cat(halves, dim=1).float()
