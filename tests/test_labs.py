@@ -4,7 +4,9 @@ import ast
 import hashlib
 import json
 import os
+import platform
 import statistics
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -78,13 +80,38 @@ def test_cells_have_known_roles_and_are_short(name: str) -> None:
     assert len({c["id"] for c in notebook["cells"]}) == len(notebook["cells"])
 
 
+def inputs_digest(source: Path, library: Path) -> str:
+    """What a run of a lab depends on: its source, the library's code and hints, Python and torch."""
+    digest = hashlib.sha256(f"{platform.python_version()} {version('torch')}".encode())
+    for path in [source, *sorted(p for p in library.rglob("*") if p.suffix in {".py", ".toml"})]:
+        digest.update(str(path.relative_to(library.parent)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def test_a_lab_runs_again_when_something_that_it_uses_changes(tmp_path: Path) -> None:
+    source, library = tmp_path / "lab.py", tmp_path / "library"
+    (library / "inner").mkdir(parents=True)
+    files = {source: "a", library / "x.py": "b", library / "inner/y.py": "c", library / "hints.toml": "d"}
+    for path, text in files.items():
+        path.write_text(text)
+    before = inputs_digest(source, library)
+    assert inputs_digest(source, library) == before
+    (library / "notes.txt").write_text("not read by any lab")
+    assert inputs_digest(source, library) == before
+    for path, text in files.items():
+        path.write_text(text + "!")
+        assert inputs_digest(source, library) != before, path.name
+        path.write_text(text)
+    (library / "x.py").rename(library / "z.py")
+    assert inputs_digest(source, library) != before
+
+
 @pytest.mark.parametrize("name", LABS)
 def test_the_solved_lab_runs_from_top_to_bottom(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In fast mode, and only when the lab or the library has changed since it last ran."""
     source = COURSE / "solutions" / name / f"{name}.py"
     stamp = COURSE / ".cache" / "labs" / f"{name}.sha256"
-    inputs = [source, *sorted((COURSE / "sslcourse").rglob("*.py"))]
-    digest = hashlib.sha256(b"".join(p.read_bytes() for p in inputs)).hexdigest()
+    digest = inputs_digest(source, COURSE / "sslcourse")
     if not os.environ.get("SSLCOURSE_ALL_LABS") and stamp.is_file() and stamp.read_text() == digest:
         pytest.skip("nothing that the lab uses has changed since it last ran; SSLCOURSE_ALL_LABS=1 runs it")
     nbclient = pytest.importorskip("nbclient")
