@@ -2,6 +2,7 @@
 
 from sslcourse.losses.clip import (
     caption_loss,
+    clamp_log_scale,
     clip_distillation,
     clip_loss,
     clip_loss_local,
@@ -20,6 +21,7 @@ from sslcourse.losses.consistency import (
 )
 from sslcourse.losses.dense import dense_info_nce, densecl_match, match_geometric, match_random
 from sslcourse.losses.infonce import cosine_similarity_matrix, info_nce, nt_xent, nt_xent_loop, nt_xent_masks
+from sslcourse.losses.looc import looc_draws, looc_loss, looc_targets
 from sslcourse.losses.moco import moco_logits, queue_enqueue, shuffle_bn, symmetric_moco_v3
 from sslcourse.losses.nce import mi_lower_bound, nce
 from sslcourse.losses.negatives import (
@@ -41,6 +43,7 @@ from sslcourse.losses.pairwise import (
     soft_nearest_neighbor,
     triplet,
 )
+from sslcourse.losses.reconstruction import inpaint_l2
 from sslcourse.losses.supcon import nt_xent_pairs, supcon_in, supcon_out
 
 __all__ = [
@@ -48,6 +51,7 @@ __all__ = [
     "batch_hard_triplet",
     "caption_loss",
     "chopra_contrastive",
+    "clamp_log_scale",
     "clip_distillation",
     "clip_loss",
     "clip_loss_local",
@@ -61,8 +65,12 @@ __all__ = [
     "hcl_reweighted",
     "in_batch_similarities",
     "info_nce",
+    "inpaint_l2",
     "lifted_generalized",
     "lifted_structured",
+    "looc_draws",
+    "looc_loss",
+    "looc_targets",
     "margin_pairs",
     "match_geometric",
     "match_random",

@@ -127,8 +127,8 @@ def _supcon_terms(
 class _TiledSupCon(torch.autograd.Function):
     """L_out of views z (M, D) with labels y from `tile` rows of logits at a time, with dL/dz computed on the way.
 
-    With P = softmax of the logits over all but the diagonal, c the class of i, n_c its views and S_c their sum, and only
-    the m anchors with n_c > 1 in the mean over all M,
+    With P = softmax of the logits over all but the diagonal, c the class of i, n_c its views, S_c their sum, and
+    anchors without positives (n_c = 1) counted as 0,
 
         L       = 1/M sum_i ( logsumexp_i - z_i.(S_c - z_i) / (tau (n_c - 1)) )
         dL/dz_i = 1/(M tau) ( sum_j P_ij z_j + sum_j P_ji z_j - 2 (S_c - z_i) / (n_c - 1) ),
