@@ -300,8 +300,8 @@ def sam_amg_rle(case: Case) -> dict[str, Any]:
         "counts_flat": torch.tensor([c for part in counts for c in part]),
         "counts_offsets": torch.tensor([0, *itertools.accumulate(map(len, counts))]),
         "area": torch.tensor([area_of(rle) for rle in rles]),
-        "extra.extra.coco_rle_counts": packed,
-        "extra.extra.size": rles[0]["size"],
+        "extra.coco_rle_counts": packed,
+        "extra.size": rles[0]["size"],
     }
 
 
@@ -316,7 +316,7 @@ def sam_amg_small_regions(case: Case) -> dict[str, Any]:
             results[key] = mask
             changed.append([key, was])
     order = [name for name, _ in case.info["extra"]["changed"]]
-    return results | {"extra.extra.changed": sorted(changed, key=lambda item: order.index(item[0]))}
+    return results | {"extra.changed": sorted(changed, key=lambda item: order.index(item[0]))}
 
 
 def _automatic(case: Case, model: Any) -> dict[str, Any]:
@@ -343,7 +343,7 @@ def _automatic(case: Case, model: Any) -> dict[str, Any]:
         "crop_box": torch.tensor([one.crop_box for one in found]),
     }
     if "coco_rle" in case.info.get("extra", {}):
-        results["extra.extra.coco_rle"] = [pack_counts(one.rle["counts"]) for one in found]
+        results["extra.coco_rle"] = [pack_counts(one.rle["counts"]) for one in found]
     return results
 
 
