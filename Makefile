@@ -10,7 +10,7 @@ PAGES := _build/html/index.html
 # Tests run two at a time with one thread each: the same bits on every machine, and faster than one at a time.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
-.PHONY: help setup book test full test-gpu labs bench lint lock clean
+.PHONY: help setup book test full test-gpu labs student bench lint lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -40,6 +40,9 @@ test-gpu:  ## run the tests that need CUDA; with .venv if there is one, else wit
 
 labs: setup  ## generate labs/ from solutions/
 	$(BIN)/python -m autograder.labs
+
+student: setup  ## build the students' hand-out: dist/sslcourse-labs.zip
+	$(BIN)/autograder zip student
 
 $(VENV)/.bench: $(VENV)/.synced requirements-bench.lock
 	$(BIN)/uv pip install -q --python $(BIN)/python -r requirements-bench.lock

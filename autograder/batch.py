@@ -1,10 +1,14 @@
 """Grades many hand-ins: several at a time, one result file each, so an interrupted run goes on where it stopped."""
 
+import contextlib
 import hashlib
 import json
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +17,7 @@ from autograder import confine
 from autograder.answers import solution_sources
 from autograder.grader import Grade, Grader
 from autograder.intake import take
-from autograder.notebook import Lab
+from autograder.notebook import Lab, clean
 from autograder.sandbox import Limits, Zygote
 from autograder.submissions import HandIn, cells_of
 from sslcourse.errors import InputError
@@ -33,7 +37,7 @@ class Job:
 def open_grader(job: Job) -> Grader:
     """A grader with its own sandbox; the caller closes `grader.zygote`."""
     confine.undumpable()
-    zygote = Zygote(job.level, job.limits, at_least=job.at_least, trains=job.lab.trains)
+    zygote = Zygote(job.level, job.limits, at_least=job.at_least, trains=job.lab.trains, device=job.lab.device)
     try:
         return Grader(job.lab, zygote, job.secret, solution_sources(job.lab.name))
     except BaseException:
@@ -44,21 +48,24 @@ def open_grader(job: Job) -> Grader:
 def grade_file(grader: Grader, hand_in: HandIn) -> Grade:
     """The grade of one file. Nothing that a file holds raises: what cannot be graded is a recorded zero."""
     try:
-        submission = take(cells_of(hand_in.path), grader.lab, hand_in.student, hand_in.path.name)
+        submission = take(cells_of(hand_in.path), grader.lab, hand_in.student, clean(hand_in.path.name, 200))
         return grader.grade(submission)
     except InputError as error:
-        return grader.refuse(hand_in.student, str(error))
+        return grader.refuse(hand_in.student, clean(str(error), 1000))
     except Exception as error:
         grade = grader.refuse(hand_in.student, "the grader could not handle this file; your instructor has been told.")
-        grade.remarks.append(f"bug in the grader: {type(error).__name__}: {error}")
+        grade.remarks.append(clean(f"bug in the grader: {type(error).__name__}: {error}", 500))
         return grade
 
 
 _grader: Grader | None = None
+_MAX_CRASHES = 3
 
 
 def _start(job: Job) -> None:
     global _grader
+    confine.die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     _grader = open_grader(job)
 
 
@@ -67,19 +74,43 @@ def _work(hand_in: HandIn) -> Grade:
     return grade_file(_grader, hand_in)
 
 
-def grade_all(job: Job, hand_ins: list[HandIn], jobs: int = 1) -> Iterator[Grade]:
-    """Grades in the order in which they are ready; the solution is graded first, as a test of the checks."""
+@contextlib.contextmanager
+def opened(job: Job) -> Iterator[Grader]:
+    """`open_grader` as a context manager."""
     grader = open_grader(job)
     try:
+        yield grader
+    finally:
+        grader.zygote.close()
+
+
+def grade_all(job: Job, hand_ins: list[HandIn], jobs: int = 1) -> Iterator[Grade]:
+    """Grades in the order in which they are ready; the solution is graded first, as a test of the checks."""
+    with opened(job) as grader:
         grader.preflight()
         if jobs <= 1 or len(hand_ins) < 2 * jobs:
             yield from (grade_file(grader, h) for h in hand_ins)
             return
-    finally:
-        grader.zygote.close()
+    left = {h.student: h for h in hand_ins}
+    for _ in range(_MAX_CRASHES):
+        with contextlib.suppress(BrokenProcessPool):  # a grading process died, say for want of memory: start again
+            for grade in _in_processes(job, list(left.values()), jobs):
+                del left[grade.student]
+                yield grade
+        if not left:
+            return
+    with opened(job) as grader:
+        yield from (grade_file(grader, h) for h in left.values())
+
+
+def _in_processes(job: Job, hand_ins: list[HandIn], jobs: int) -> Iterator[Grade]:
     context = multiprocessing.get_context("spawn")
-    with context.Pool(jobs, _start, (job,)) as pool:
-        yield from pool.imap_unordered(_work, hand_ins)
+    pool = ProcessPoolExecutor(jobs, context, _start, (job,))
+    try:
+        for done in as_completed([pool.submit(_work, h) for h in hand_ins]):
+            yield done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 # ---------------------------------------------------------------------------------------------------- resuming

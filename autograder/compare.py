@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from autograder import wire
-from autograder.worker import describe, gradients, leaves, same_tensor
+from autograder.notebook import clean
+from autograder.worker import describe, gradients, leaves, same_tensor, watched
 
 _NUMBER = re.compile(r"[-+]?(?:\d+\.\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?\d+[eE][-+]?\d+|\d{5,}")
 
@@ -38,6 +39,7 @@ class Step:
     method: str = ""
     args: tuple[Any, ...] = ()
     grad: bool = False  # also the gradient of every parameter, of the result times a fixed direction
+    watch: tuple[str, ...] = ()  # also what the submodules of these names put out
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Outcome:
     error: dict[str, Any] | None = None
     grads: list[Tensor | None] | None = None
     parameter_grads: dict[str, Tensor | None] | None = None
+    seen: dict[str, Any] | None = None
     changed: bool = False
     drew: bool = False
 
@@ -121,11 +124,15 @@ def _play_here(make: Callable[..., Any], script: Script) -> Outcome:
             thing.load_state_dict(fresh_copy(script.load))
         for step in script.steps:
             target = getattr(thing, step.method) if step.method else thing
-            value = target(*_unscatter(fresh_copy(step.args)))
+            seen: dict[str, Any] = {}
+            with watched(thing, step.watch, seen):
+                value = target(*_unscatter(fresh_copy(step.args)))
+            extra: list[Any] = []
             if step.grad:
                 named = {k: p for k, p in thing.named_parameters() if p.requires_grad}
-                value = [value, dict(zip(named, gradients(value, list(named.values())), strict=True))]
-            outcome.value.append(fresh_copy(value))
+                extra.append(dict(zip(named, gradients(value, list(named.values())), strict=True)))
+            extra += [seen] * bool(step.watch)
+            outcome.value.append(fresh_copy([value, *extra] if extra else value))
     except Exception as error:
         outcome.error = describe(error)
     torch.set_rng_state(state)
@@ -196,7 +203,7 @@ def kind(value: Any) -> str:
     if value is None:
         return "None"
     if isinstance(value, wire.Foreign):
-        return f"a {value.type_name}"
+        return f"a {clean(value.type_name, 200)}"
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     if isinstance(value, tuple | list):

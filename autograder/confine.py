@@ -147,32 +147,40 @@ def _allow(libc: ctypes.CDLL, ruleset: int, path: str, rights: int) -> None:
 # ---------------------------------------------------------------------------------------------------- per exercise
 
 
-def limits(*, data_mb: int, cpu_s: int, processes: int) -> None:
-    """Bound memory (data, not address space: CUDA builds map gigabytes), CPU time, file size and open files."""
-    used = _data_mb()
+def limits(*, data_mb: int, cpu_s: int, processes: int, file_mb: int, shared: bool = False) -> None:
+    """Bound memory, CPU time, file size and open files of this process.
+
+    Args:
+        data_mb: private memory beyond what the process has already; of mapped memory, shared included, twice that.
+        file_mb: the largest file that can be written; 0 forbids writing to files.
+        shared: leave mapped memory unbounded, for CUDA, which maps many gigabytes.
+    """
+    used = _used_mb("VmData")
     wanted = {
         resource.RLIMIT_DATA: (used + data_mb) << 20,
+        resource.RLIMIT_AS: resource.RLIM_INFINITY if shared else (_used_mb("VmSize") + 2 * data_mb) << 20,
         resource.RLIMIT_CPU: cpu_s,
-        resource.RLIMIT_FSIZE: 16 << 20,
+        resource.RLIMIT_FSIZE: file_mb << 20,
         resource.RLIMIT_NOFILE: 64,
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_NPROC: processes,
     }
     for kind, value in wanted.items():
         _, hard = resource.getrlimit(kind)
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        if hard != resource.RLIM_INFINITY:
+            value = hard if value == resource.RLIM_INFINITY else min(value, hard)
         try:
             resource.setrlimit(kind, (value, value))
         except (OSError, ValueError):
             continue
 
 
-def _data_mb() -> int:
+def _used_mb(what: str) -> int:
     try:
         with open("/proc/self/status") as status:
-            return next(int(line.split()[1]) >> 10 for line in status if line.startswith("VmData"))
+            return next(int(line.split()[1]) >> 10 for line in status if line.startswith(what))
     except (OSError, StopIteration):
-        return 0
+        return 1 << 16  # not Linux: nothing is known, so nothing is bounded
 
 
 class _Compare(ctypes.Structure):
@@ -185,13 +193,27 @@ execve execveat fork vfork kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo p
 pidfd_getfd ptrace process_vm_readv process_vm_writev process_madvise socket connect bind listen accept accept4
 mount umount2 pivot_root chroot setns unshare mount_setattr move_mount fsopen fsmount open_tree bpf perf_event_open
 userfaultfd keyctl add_key request_key io_uring_setup io_uring_enter io_uring_register init_module finit_module
+memfd_create memfd_secret shmget semget msgget mq_open
 delete_module kexec_load reboot swapon swapoff sethostname setdomainname name_to_handle_at open_by_handle_at
 personality quotactl acct settimeofday clock_settime
+chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes utimensat futimesat
+setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr
+"""  # the last two lines: Landlock does not know them
+
+# What changes files; refused where no layer below gives the process a file system of its own.
+_CHANGING = """
+creat truncate ftruncate rename renameat renameat2 unlink unlinkat rmdir mkdir mkdirat link linkat symlink symlinkat
+mknod mknodat fallocate copy_file_range
 """
+_FOR_WRITING = (1, 2, 0x40, 0x200)  # O_WRONLY, O_RDWR, O_CREAT, O_TRUNC
 
 
-def system_calls() -> bool:
-    """A seccomp filter through libseccomp: the calls above fail with EPERM; threads may start, processes may not."""
+def system_calls(*, read_only: bool = False) -> bool:
+    """A seccomp filter through libseccomp: the calls above fail with EPERM; threads may start, processes may not.
+
+    Args:
+        read_only: also refuse every call that opens a file for writing or changes one.
+    """
     name = ctypes.util.find_library("seccomp") if sys.platform == "linux" else None
     try:
         lib = ctypes.CDLL(name or "libseccomp.so.2")
@@ -213,9 +235,41 @@ def system_calls() -> bool:
     refuse("clone3", _ENOSYS)  # its flags are behind a pointer that a filter cannot read; libc then uses clone
     masked_equal = 7
     refuse("clone", _EPERM, _Compare(0, masked_equal, _CLONE_THREAD, 0))
+    if read_only:
+        for call in _CHANGING.split():
+            refuse(call, _EPERM)
+        refuse("openat2", _ENOSYS)
+        for flag in _FOR_WRITING:
+            refuse("open", _EPERM, _Compare(1, masked_equal, flag, flag))
+            refuse("openat", _EPERM, _Compare(2, masked_equal, flag, flag))
     held = lib.seccomp_load(context) == 0
     lib.seccomp_release(context)
     return held
+
+
+_WATCHED = ("open", "os.listdir", "os.scandir")
+_REFUSED = ("ctypes.", "socket.", "subprocess.", "os.", "shutil.", "sqlite3.", "pty.", "mmap.", "fcntl.")
+_HARMLESS = ("os.putenv", "os.unsetenv", "os.walk", "os.fwalk", "os.listdrives")
+
+
+def python_files(readable: Iterable[str]) -> None:
+    """An audit hook for systems whose kernel hides no files: Python's own calls reach `readable` and nothing else.
+
+    It is the weakest of the locks (compiled code does not ask), and cannot be taken off again.
+    """
+    roots = tuple(os.path.realpath(path) for path in readable if not path.startswith("/proc"))
+
+    def hook(event: str, args: tuple[object, ...]) -> None:
+        if event in _WATCHED:
+            if isinstance(args[0], int):
+                return
+            path = os.path.realpath(os.fsdecode(args[0] or "."))  # type: ignore[arg-type]
+            if not any(path == root or path.startswith(f"{root}/") for root in roots):
+                raise PermissionError(1, "this file is not available while grading")
+        elif event.startswith(_REFUSED) and event not in _HARMLESS:
+            raise PermissionError(1, f"{event} is not available while grading")
+
+    sys.addaudithook(hook)
 
 
 def kill_descendants() -> None:

@@ -5,18 +5,16 @@ Rows exist from the start with zero points and are filled in as properties are e
 
 import inspect
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from autograder.answers import trusted_functions
-from autograder.compare import Lost, diagnose, sentence
+from autograder.compare import Lost, diagnose
 from autograder.intake import Submission
 from autograder.notebook import Exercise, Lab, is_stub
-from autograder.policy import literal, normalised, objections, preamble_imports, similarity
-from autograder.rubric import Check, Draw, Wrong, answers_of, collect, import_answers, import_checks
+from autograder.policy import code_print, literal, normalised, objections, preamble_imports, similarity
+from autograder.rubric import Check, Draw, Right, Wrong, answers_of, collect, import_answers, import_checks, place
 from autograder.sandbox import Zygote
 from autograder.student import Setup, Student, Worker
 from sslcourse.errors import InputError
@@ -54,6 +52,7 @@ class Grade:
     refused: str = ""
     output: dict[str, str] = field(default_factory=dict)
     hints_used: dict[str, int] = field(default_factory=dict)
+    prints: dict[str, str] = field(default_factory=dict)  # of the normalised code of each answer: `pairs.same_code`
     sandbox: str = ""
     seconds: float = 0.0
 
@@ -91,6 +90,8 @@ class Grader:
         self.checks = collect(module)
         self.solution = solution or {}
         self.wrong = self._known_wrong()
+        shown = [(r.exercise, r.source) for r in answers_of(import_answers(lab.name), Right)]
+        self.shown = {(name, code_print(source)) for name, source in [*shown, *self.solution.items()]}
         self.fingerprint = inspect.getsource(module)
         self._match_points()
 
@@ -113,7 +114,12 @@ class Grader:
         found: dict[str, dict[str, tuple[str, Callable[..., Any]]]] = {}
         for wrong in answers_of(import_answers(self.lab.name), Wrong):
             if wrong.exercise in self.solution:
-                names = trusted_functions(self.lab, wrong.exercise, wrong.source(self.solution[wrong.exercise]))
+                source = wrong.source(self.solution[wrong.exercise])
+                try:
+                    names = trusted_functions(self.lab, wrong.exercise, source)
+                except Exception as error:
+                    what = f"the known-wrong answer {wrong.exercise}/{wrong.name} does not run"
+                    raise InputError(f"{what}: {error}. Nothing was graded.") from error
                 found.setdefault(wrong.exercise, {})[wrong.name] = (wrong.hint, names[wrong.exercise])
         return found
 
@@ -160,6 +166,9 @@ class Grader:
             for row in rows:
                 row.status, row.message = status, reason
             return
+        print_ = code_print(source)
+        if print_ and (exercise.name, print_) not in self.shown:
+            grade.prints[exercise.name] = print_
         setup = Setup(
             cells=[("preamble", preamble_imports(self.lab.preamble)), (exercise.name, source)],
             offers=self.lab.offers(exercise),
@@ -171,6 +180,7 @@ class Grader:
             for row, check in zip(rows, [c for c in self.checks if c.exercise == exercise.name], strict=True):
                 student.check = check.name
                 self._run(check, row, student, source, submission.student, strict)
+            _nothing_for_nothing(student, rows)
             if worker.output.strip():
                 grade.output[exercise.name] = worker.output
         finally:
@@ -209,7 +219,7 @@ class Grader:
             _mark_failed(student, check)
         except Exception as error:
             if strict:
-                raise InputError(f"{_place(error)}: {type(error).__name__}: {error}. Nothing was graded.") from error
+                raise InputError(f"{place(error)}: {type(error).__name__}: {error}. Nothing was graded.") from error
             row.message = "what your function returned could not be used: look at its type and shape."
             _mark_failed(student, check)
 
@@ -237,19 +247,19 @@ def _nothing() -> None:
     """The reference of an exercise that is not a function."""
 
 
+def _nothing_for_nothing(student: Student, rows: list[Row]) -> None:
+    """What every function has, a useless one too (it leaves its inputs alone), counts only beside another property."""
+    cheap = {r.check for r in student.records} - {r.check for r in student.records if not r.side_effects}
+    if any(row.status == EARNED and row.check not in cheap for row in rows):
+        return
+    for row in rows:
+        if row.status == EARNED and row.check in cheap:
+            row.status, row.points = LOST, 0.0
+            row.message = "this holds, and counts as soon as another property of the exercise does."
+
+
 def _mark_failed(student: Student, check: Check) -> None:
     for record in reversed(student.records):
         if record.check == check.name:
             record.failed = True
             return
-
-
-def _place(error: Exception) -> str:
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).parent.name == "checks"]
-    last = frames[-1] if frames else traceback.extract_tb(error.__traceback__)[-1]
-    return f"a bug in the checks at {Path(last.filename).name}, line {last.lineno}"
-
-
-def first_error(outcome: Any) -> str:
-    """The sentence of an outcome's error, "" without one."""
-    return sentence(outcome.error) if outcome.error else ""

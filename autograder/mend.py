@@ -7,7 +7,7 @@ import copy
 from typing import Any
 
 from autograder.intake import Submission
-from autograder.notebook import Cell
+from autograder.notebook import Cell, whole
 
 _FIGURES = ("image/png", "text/plain")
 _MAX_OUTPUT = 2 << 20  # characters of saved outputs of one notebook that the instructor sees
@@ -63,4 +63,4 @@ def _safe(outputs: list[Any], room: int) -> tuple[list[dict[str, Any]], int]:
 
 
 def _text(value: Any) -> str:
-    return "".join(v for v in value if isinstance(v, str)) if isinstance(value, list) else str(value)
+    return whole("".join(v for v in value if isinstance(v, str)) if isinstance(value, list) else str(value))

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbgrader.converters import Autograde
+from nbgrader.converters.base import NbGraderException
 from nbgrader.preprocessors import ClearSolutions, NbGraderPreprocessor
+from nbgrader.utils import parse_utc
 from traitlets import Unicode
 
-from autograder.intake import Submission, read_cells, take
+from autograder.intake import Submission, read_bytes, read_cells, take
 from autograder.mend import mend, refused
-from autograder.notebook import Lab, lab_from_cells, parse, read_lab
-from sslcourse.errors import InputError
+from autograder.notebook import Lab, clean, lab_from_cells, parse, read_lab
+from sslcourse.errors import InputError, unknown
 
 if TYPE_CHECKING:  # these import torch, which most nbgrader commands do not need
     from autograder.grader import Grade, Grader, Row
@@ -48,20 +50,37 @@ class FairAutograde(Autograde):
     """nbgrader's Autograde on clean copies of the hand-ins."""
 
     def start(self) -> None:
-        """Take in every hand-in of the assignment, then autograde the copies."""
+        """Take in every hand-in of the assignment, then autograde the copies. What cannot be right stops it at once."""
         root = Path(self.coursedir.root)
         source, name = root / self.coursedir.submitted_directory, self.coursedir.assignment_id
         release = root / self.coursedir.release_directory / name / f"{name}.ipynb"
-        if not release.is_file():
-            raise InputError(f"{release} is missing: run `nbgrader generate_assignment {name}` first.")
+        try:
+            if not release.is_file():
+                raise InputError(f"{release} is missing: run `nbgrader generate_assignment {name}` first.")
+            SandboxGrade(parent=self).open(read_lab(release))
+        except InputError as error:
+            self.log.error("%s", error)
+            raise NbGraderException(str(error)) from None
         shutil.rmtree(root / ACCEPTED, ignore_errors=True)
         for folder in sorted(source.glob(f"{self.coursedir.student_id}/{name}")):
             accept(folder, root / ACCEPTED / folder.parent.name / name, release)
+        for place in (root / self.coursedir.autograded_directory).glob(f"{self.coursedir.student_id}/{name}"):
+            if not _is_graded(place / release.name):
+                shutil.rmtree(place, ignore_errors=True)  # an interrupted run left it, and nbgrader would skip it
         before, self.coursedir.submitted_directory = self.coursedir.submitted_directory, ACCEPTED
         try:
             super().start()
         finally:
             self.coursedir.submitted_directory = before
+
+
+def _is_graded(notebook: Path) -> bool:
+    """Whether every check cell of an autograded notebook holds its points: nbgrader writes the file twice."""
+    try:
+        cells = parse(json.loads(notebook.read_text(encoding="utf-8")))
+    except (OSError, ValueError, InputError):
+        return False
+    return all(cell.outputs for cell in cells if cell.role == "check")
 
 
 def accept(folder: Path, target: Path, release: Path) -> None:
@@ -73,14 +92,25 @@ def accept(folder: Path, target: Path, release: Path) -> None:
         cells = read_cells(path)
         submission = take(cells, lab, folder.parent.name, path.name)
         if path.name != release.name:
-            submission.notes.append(f"the file was called {path.name}; expected {release.name}.")
-        clean = mend(released, submission, cells)
+            submission.notes.append(f"the file was called {clean(path.name, 200)}; expected {release.name}.")
+        copy = mend(released, submission, cells)
     except InputError as error:
-        clean = refused(released, str(error))
-    (target / release.name).write_text(json.dumps(clean), encoding="utf-8")
-    stamp = folder / "timestamp.txt"
-    if stamp.is_file() and not stamp.is_symlink() and stamp.stat().st_size < 200:
-        shutil.copy(stamp, target)
+        copy = refused(released, clean(str(error), 1000))
+    except Exception as error:
+        copy = refused(released, f"the grader could not handle this file ({type(error).__name__}).")
+    (target / release.name).write_text(json.dumps(copy), encoding="utf-8")
+    if stamp := _timestamp(folder / "timestamp.txt"):
+        (target / "timestamp.txt").write_text(stamp, encoding="utf-8")
+
+
+def _timestamp(file: Path) -> str:
+    """When it was handed in; "" for a file that nbgrader could not read, which would end its whole run."""
+    try:
+        stamp = read_bytes(file)[:100].decode().strip()
+        parse_utc(stamp)
+        return stamp
+    except (InputError, ValueError, OverflowError, TypeError):
+        return ""
 
 
 def _the_notebook(folder: Path, expected: str) -> Path:
@@ -103,7 +133,7 @@ class SandboxGrade(NbGraderPreprocessor):
         """Grade one notebook."""
         student, name = resources["nbgrader"]["student"], resources["nbgrader"]["notebook"]
         cells = parse(json.loads(json.dumps(nb)))
-        grader = self._grader(lab_from_cells(name, cells))
+        grader = self.open(lab_from_cells(name, cells))
         intake = nb.metadata.get("sslcourse_intake", {})
         if intake.get("refused"):
             grade = grader.refuse(student, intake["refused"])
@@ -119,13 +149,19 @@ class SandboxGrade(NbGraderPreprocessor):
                 cell.outputs = _outputs(grade, cell.metadata["sslcourse"]["of"])
         return nb, resources
 
-    def _grader(self, lab: Lab) -> "Grader":
-        """The grader of a lab, started once a process. The released lab counts, not the notebook at hand."""
+    def open(self, lab: Lab) -> "Grader":
+        """The grader of a lab, started once a process. The course's lab counts, not the notebook at hand.
+
+        Raises:
+            InputError: no secret, no sandbox that is good enough, or checks that do not accept the solution.
+        """
         from autograder import batch
         from autograder.rubric import course_secret
         from autograder.submissions import released_labs
 
         if lab.name not in _graders:
+            if lab.name not in released_labs():
+                raise unknown("lab", lab.name, released_labs())
             job = batch.Job(released_labs()[lab.name], course_secret(self.mode), at_least=self.at_least)
             grader = batch.open_grader(job)
             atexit.register(grader.zygote.close)

@@ -73,6 +73,7 @@ class Lab:
     exercises: list[Exercise]
     by_hand: dict[str, tuple[float, str]]  # grade id of a manually graded cell -> (points, released text)
     trains: bool = False  # whether any exercise makes an optimiser, so the worker has one ready
+    device: str = "cpu"  # where the student's code gets its tensors; "cuda" starts a process an exercise
 
     def exercise(self, name: str) -> Exercise:
         return next(e for e in self.exercises if e.name == name)
@@ -115,11 +116,22 @@ def _cell(raw: dict[str, Any]) -> Cell:
     metadata, outputs = raw.get("metadata"), raw.get("outputs")
     return Cell(
         kind=str(raw.get("cell_type", "")),
-        source=source if isinstance(source, str) else "",
+        source=whole(source) if isinstance(source, str) else "",
         metadata=metadata if isinstance(metadata, dict) else {},
         cell_id=str(raw.get("id", ""))[:64],
         outputs=outputs if isinstance(outputs, list) else [],
     )
+
+
+def whole(text: str) -> str:
+    """Text that UTF-8 can hold; JSON and file names may carry halves of characters."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def clean(text: Any, limit: int) -> str:
+    """Text of a student's process, fit to be stored and shown: capped, valid UTF-8, nothing that steers a terminal."""
+    plain = text[:limit].replace("\r", "\n") if isinstance(text, str) else ""
+    return "".join(ch if ch in "\n\t" or ch.isprintable() else "?" for ch in plain)
 
 
 def read_lab(path: Path) -> Lab:
@@ -157,7 +169,9 @@ def lab_from_cells(name: str, cells: list[Cell]) -> Lab:
         elif cell.nbgrader.get("grade") is True and cell.nbgrader.get("solution") is True:
             by_hand[cell.grade_id] = (points, cell.source)
     preamble = "\n".join(c.source for c in cells if c.role == "preamble")
-    return Lab(name, preamble, exercises, by_hand, any(c.course.get("trains") is True for c in cells))
+    trains = any(c.course.get("trains") is True for c in cells)
+    device = "cuda" if any(c.course.get("device") == "cuda" for c in cells) else "cpu"
+    return Lab(name, preamble, exercises, by_hand, trains, device)
 
 
 def _points(cell: Cell) -> float:
@@ -174,12 +188,12 @@ def _names(value: Any) -> tuple[str, ...]:
 
 def without_magics(source: str) -> str:
     """Plain Python with the same line numbers: IPython's magics, shell lines and `?` become `pass`."""
-    with_nul = source.replace("\0", "")
+    plain = whole(source.replace("\0", ""))
     try:
-        ast.parse(with_nul)
-        return with_nul
+        ast.parse(plain)
+        return plain
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        lines = [_MAGIC.sub(r"\1pass", line) if _MAGIC.match(line) else line for line in with_nul.split("\n")]
+        lines = [_MAGIC.sub(r"\1pass", line) if _MAGIC.match(line) else line for line in plain.split("\n")]
         return "\n".join(lines)
 
 

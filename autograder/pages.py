@@ -7,6 +7,9 @@ from pathlib import Path
 
 from autograder.batch import safe_name
 from autograder.grader import EARNED, UNTRIED, Grade, Row
+from autograder.pairs import same_code
+
+_PAIRS = 30  # as many are shown; all are in same_code.csv
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --good: #2a7d46; --bad: #b3412f; --soft: #8881; }
@@ -20,8 +23,8 @@ p { margin: .3rem 0; } .hint { border-left: 3px solid var(--good); background: v
 pre { background: var(--soft); padding: .6rem; overflow: auto; max-height: 20rem; font-size: .85rem; }
 table { border-collapse: collapse; width: 100%; } td, th { border-top: 1px solid var(--line); padding: .3rem; }
 td, th { text-align: left; } td.n { text-align: right; font-variant-numeric: tabular-nums; }
-.bar { background: var(--soft); display: block; height: .8rem; } .bar i { background: var(--good); display: block; }
-.bar i { height: 100%; } small { opacity: .7; }
+.bars { display: flex; align-items: end; gap: 2px; height: 2rem; width: 11rem; }
+.bars i { background: var(--good); flex: 1; min-height: 1px; } small { opacity: .7; }
 """
 
 
@@ -76,9 +79,26 @@ def overview_page(grades: Sequence[Grade]) -> str:
         for g in grades
     )
     body.append(f"<h2>Students</h2><table><tr><th>student</th><th>points</th><th></th></tr>{rows}</table>")
+    body += _same_code(grades)
     if grades:
         body.append(f"<p><small>Sandbox: {escape(grades[0].sandbox)}</small></p>")
     return _page(f"{lab}, overview", "\n".join(body))
+
+
+def _same_code(grades: Sequence[Grade]) -> list[str]:
+    pairs = same_code(grades)
+    if not pairs:
+        return []
+    rows = "".join(
+        f"<tr><td>{escape(p.first)}</td><td>{escape(p.second)}</td><td>{escape(', '.join(p.exercises))}</td></tr>"
+        for p in pairs[:_PAIRS]
+    )
+    more = f" The other {len(pairs) - _PAIRS} pairs are in same_code.csv." if len(pairs) > _PAIRS else ""
+    note = (
+        "A place to look, not a verdict: the same code apart from names, comments and layout. What the course itself "
+        f"shows, and answers of one or two statements, are not counted; code that few share comes first.{more}"
+    )
+    return [f"<h2>Same code</h2><p><small>{note}</small></p><table>{rows}</table>"]
 
 
 def _exercises_table(grades: Sequence[Grade]) -> str:
@@ -90,13 +110,24 @@ def _exercises_table(grades: Sequence[Grade]) -> str:
         mean = sum(scores) / len(scores)
         full = sum(s == total for s in scores)
         empty = sum(all(r.status == UNTRIED for r in g.of(name)) for g in counted)
-        bar = f"<span class='bar'><i style='width:{100 * mean / total if total else 0:.0f}%'></i></span>"
         rows.append(
-            f"<tr><td>{escape(name)}</td><td style='width:30%'>{bar}</td><td class='n'>{mean:.1f} / {total:g}</td>"
+            f"<tr><td>{escape(name)}</td><td>{_spread(scores, total)}</td><td class='n'>{mean:.1f} / {total:g}</td>"
             f"<td class='n'>{full}</td><td class='n'>{empty}</td></tr>"
         )
-    head = "<tr><th>exercise</th><th></th><th>mean</th><th>full marks</th><th>not tried</th></tr>"
+    head = "<tr><th>exercise</th><th>0 to all points</th><th>mean</th><th>full marks</th><th>not tried</th></tr>"
     return f"<table>{head}{''.join(rows)}</table>"
+
+
+def _spread(scores: Sequence[float], total: float) -> str:
+    """How many students have which share of the points, as ten small bars."""
+    counts = [0] * 10
+    for score in scores:
+        counts[min(9, int(10 * score / total)) if total else 0] += 1
+    bars = [
+        f"<i style='height:{100 * n / max(counts):.0f}%' title='{10 * i} to {10 * i + 10} %: {n}'></i>"
+        for i, n in enumerate(counts)
+    ]
+    return f"<span class='bars'>{''.join(bars)}</span>"
 
 
 def _first_diagnoses(grade: Grade) -> list[Row]:

@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import hashlib
 from typing import Any
 
 from autograder.notebook import without_magics
@@ -9,7 +10,11 @@ from autograder.notebook import without_magics
 _PREAMBLE = {"torch", "math", "typing", "collections", "itertools", "functools", "dataclasses", "numpy", "__future__"}
 _HARMLESS = """operator random time warnings copy contextlib abc enum string re sys os io json types inspect"""
 ALLOWED_IMPORTS = _PREAMBLE | set(_HARMLESS.split())
+# Only code that wants to look at the process around it, or at files, needs these.
+_INSIDES = """_getframe currentframe f_back f_globals f_locals tb_frame gi_frame __globals__ __closure__ __code__
+__builtins__ __subclasses__ get_objects get_referrers settrace setprofile meta_path from_file"""
 MAX_SOURCE = 200 << 10
+_LONG_ENOUGH = 3  # statements
 
 
 def preamble_imports(source: str) -> str:
@@ -47,6 +52,10 @@ def objections(source: str, banned: tuple[str, ...]) -> list[str]:
         if name in banned:
             found.append(
                 f"line {_line(node)} uses {name}, which answers the question by itself: write it from its parts."
+            )
+        elif name in _INSIDES.split():
+            found.append(
+                f"line {_line(node)} uses {name}: an answer computes with its arguments and looks at nothing else."
             )
     return list(dict.fromkeys(found))
 
@@ -93,11 +102,14 @@ def literal(source: str, name: str) -> Any:
 
 
 def normalised(source: str) -> str:
-    """The code without names of variables, docstrings and layout: what stays when a copy is disguised."""
+    """The code without names, docstrings, comments and layout: what stays when a copy is disguised."""
     try:
         tree = ast.parse(without_magics(source))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ""
+    methods = {
+        id(f) for c in ast.walk(tree) if isinstance(c, ast.ClassDef) for f in c.body
+    }  # their names are asked for
     for node in ast.walk(tree):  # first what says nothing, or its names would be counted below
         if isinstance(node, ast.arg):
             node.annotation = None
@@ -112,7 +124,23 @@ def normalised(source: str) -> str:
             node.id = names.setdefault(node.id, f"v{len(names)}")
         elif isinstance(node, ast.arg):
             node.arg = names.setdefault(node.arg, f"v{len(names)}")
-    return ast.unparse(tree)
+        elif isinstance(node, ast.FunctionDef) and id(node) not in methods:
+            node.name = names.setdefault(node.name, f"v{len(names)}")
+    try:
+        return ast.unparse(tree)
+    except (RecursionError, ValueError):
+        return ""
+
+
+def code_print(source: str) -> str:
+    """A fingerprint of the normalised code of an answer; "" when it is too short to say anything.
+
+    Answers of one or two statements are left out: they look alike because the exercise is short.
+    """
+    code = normalised(source)
+    statements = [n for n in ast.walk(ast.parse(code)) if isinstance(n, ast.stmt)]
+    inside = [n for n in statements if not isinstance(n, ast.FunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom)]
+    return hashlib.sha256(code.encode()).hexdigest()[:24] if len(inside) >= _LONG_ENOUGH else ""
 
 
 def similarity(a: str, b: str) -> float:

@@ -50,6 +50,7 @@ class Practice:
             lines += [f"      {f.message}"] if f.message else []
         lines += [f"  note: {note}" for note in self.notes]
         lines.append(f"  ran in: {self.sandbox}")
+        lines += [f"  not closed on this machine: {what}" for what in self.missing]
         if self.ok:
             lines.append("Every public check passes. Grading looks at more properties: read each text once more.")
         else:
@@ -73,8 +74,9 @@ def check_notebook(path: str | Path) -> Practice:
     if not lab.exercises:
         raise InputError(f"{path.name} is no lab of this course: none of its cells is marked as an exercise.")
     submission = take(cells, lab, "you", path.name)
-    with Zygote(trains=lab.trains) as zygote:
+    with Zygote(trains=lab.trains, device=lab.device) as zygote:
         result = Practice(lab.name, notes=submission.notes, sandbox=str(zygote.protection))
+        result.missing = zygote.protection.missing
         for exercise in lab.exercises:
             result.findings.append(_check(exercise, lab, submission, zygote))
     return result

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 from autograder.grader import EARNED, UNTRIED, Grade, Row
 from autograder.pages import write_pages
+from autograder.pairs import same_code
 
 
 def lines(grade: Grade) -> list[str]:
@@ -70,9 +71,10 @@ class Printer:
 
 
 def write_all(grades: Sequence[Grade], folder: Path) -> list[Path]:
-    """`index.html` with a page a student, `grades.csv`, `grades.json` and `junit.xml` in `folder`."""
+    """`index.html` with a page a student, `grades.csv`, `same_code.csv`, `grades.json` and `junit.xml` in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     table, full, junit = folder / "grades.csv", folder / "grades.json", folder / "junit.xml"
+    alike = folder / "same_code.csv"
     with table.open("w", newline="", encoding="utf-8") as file:
         names = list(dict.fromkeys(r.exercise for g in grades for r in g.rows))
         writer = csv.writer(file)
@@ -80,9 +82,14 @@ def write_all(grades: Sequence[Grade], folder: Path) -> list[Path]:
         for g in grades:
             cells = [f"{sum(r.points for r in g.of(n)):g}" for n in names]
             writer.writerow([_plain(g.student), f"{g.points:g}", f"{g.out_of:g}", *cells, _plain(status(g))])
+    with alike.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["student", "other", "exercises with the same code", "weight"])
+        for pair in same_code(grades):
+            writer.writerow([_plain(pair.first), _plain(pair.second), " ".join(pair.exercises), f"{pair.weight:.2f}"])
     full.write_text(json.dumps([g.as_dict() for g in grades], indent=1), encoding="utf-8")
     junit.write_bytes(junit_xml(grades))
-    return [write_pages(grades, folder), table, full, junit]
+    return [write_pages(grades, folder), table, alike, full, junit]
 
 
 def junit_xml(grades: Sequence[Grade]) -> bytes:

@@ -15,6 +15,7 @@ import hmac
 import importlib
 import inspect
 import os
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,10 +104,20 @@ def import_answers(lab: str) -> ModuleType | None:
 def _import(name: str) -> ModuleType | None:
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name and name.startswith(error.name):
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and name.startswith(error.name):
             return None
-        raise
+        raise InputError(f"{place(error)}: {type(error).__name__}: {error}. Nothing was graded.") from error
+
+
+def place(error: Exception) -> str:
+    """File and line of the course's own checks, or known answers, in which an error arose."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"a bug in the checks at {Path(error.filename).name}, line {error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [f for f in frames if "checks" in Path(f.filename).parts[-3:]]
+    last = (ours or frames)[-1]
+    return f"a bug in the checks at {Path(last.filename).name}, line {last.lineno}"
 
 
 # ---------------------------------------------------------------------------------------------------- hidden inputs

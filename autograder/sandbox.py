@@ -50,8 +50,10 @@ class Limits:
     """What one exercise may use."""
 
     call_s: float = 10.0  # wall clock of one call
+    exercise_s: float = 40.0  # wall clock of all calls of one exercise
     cpu_s: int = 60  # CPU seconds of one exercise
     data_mb: int = 2048  # memory beyond what torch itself takes
+    file_mb: int = 16  # one file in the scratch folder; none can be written at the level `limits`
     processes: int = 256  # of this user; forking is forbidden outright where the system-call filter works
 
 
@@ -73,14 +75,36 @@ class Protection:
 
 
 class Zygote:
-    """A warm process, locked up, that forks a fresh worker for each exercise. Use as a context manager."""
+    """A warm process, locked up, that forks a fresh worker for each exercise. Use as a context manager.
+
+    Args:
+        level: one of `LEVELS`, or "best".
+        limits: what one exercise may use.
+        at_least: the weakest level that will do.
+        trains: the lab's answers make optimisers; have one ready.
+        spawn: start a whole new process for each exercise instead of a fork; seconds each, but CUDA needs it.
+        device: where the student's code gets its tensors.
+
+    Raises:
+        InputError: this machine has no such sandbox, or no such device.
+    """
 
     def __init__(
-        self, level: str = "best", limits: Limits | None = None, *, at_least: str = "limits", trains: bool = False
+        self,
+        level: str = "best",
+        limits: Limits | None = None,
+        *,
+        at_least: str = "limits",
+        trains: bool = False,
+        spawn: bool = False,
+        device: str = "cpu",
     ) -> None:
         if level != "best" and level not in LEVELS:
             raise InputError(f"unknown sandbox level '{level}'; known: best, {', '.join(LEVELS)}.")
-        self.limits, self.trains = limits or Limits(), trains
+        if device != "cpu" and not wire.torch.cuda.is_available():
+            raise InputError(f"this lab is graded on '{device}', and this machine has no GPU that PyTorch can use.")
+        self.limits, self.trains, self.device = limits or Limits(), trains, device
+        self.spawn, self.used = spawn or device != "cpu", False
         self.home = Path(tempfile.mkdtemp(prefix="sslcourse-grader-"))
         self.process: subprocess.Popen[bytes] | None = None
         self.control: socket.socket | None = None
@@ -103,7 +127,7 @@ class Zygote:
         )
 
     def _start(self, level: str) -> None:
-        self.level = level
+        self.level, self.used = level, False
         self.home.chmod(0o755)
         code, scratch = self.home / "code" / "autograder", self.home / "scratch"
         code.mkdir(parents=True, exist_ok=True)
@@ -121,7 +145,7 @@ class Zygote:
             "TMPDIR": str(scratch),
             "OMP_NUM_THREADS": "1",
             "MKL_NUM_THREADS": "1",
-            "CUDA_VISIBLE_DEVICES": "",
+            "CUDA_VISIBLE_DEVICES": "" if self.device == "cpu" else os.environ.get("CUDA_VISIBLE_DEVICES", "0"),
             "PYTHONHASHSEED": "0",
             "LC_ALL": "C.UTF-8",
         }
@@ -137,6 +161,7 @@ class Zygote:
                 stdout=log,
                 stderr=log,
                 pass_fds=(options["fd"],),
+                start_new_session=True,  # Ctrl-C is for the grader, which then ends this process
             )
         self.control = ours
         try:
@@ -146,6 +171,8 @@ class Zygote:
             self.process.wait()
             tail = (self.home / "start.log").read_text(errors="replace").strip().splitlines()[-1:]
             reason = (tail[0] if tail else "the worker did not start")[:300]
+            if reason.startswith("bwrap: Unknown option"):
+                raise SandboxError(f"bubblewrap is too old ({reason}); version 0.6 or newer is needed") from None
             raise SandboxError(reason + (_advice() if reason.startswith("bwrap") else "")) from None
         self.protection = Protection(level, ready)
         if level == "landlock" and not (ready["landlock"] and (ready["landlock"] >= 4 or "net" in ready["namespaces"])):
@@ -162,9 +189,14 @@ class Zygote:
             "filter": True,
             "uid": 61184 + os.getpid() % 1000 if root and _reachable_by_others() and level != "bubblewrap" else 0,
             "readable": [*_readable(), *_DEVICES, str(self.home / "code")],
+            "writable": [str(self.home / "scratch"), "/dev/null", *_gpu_files(self.device)],
+            "files_of_python": level == "limits",
             "trains": self.trains,
+            "spawn": self.spawn,
+            "device": self.device,
             "data_mb": self.limits.data_mb,
             "cpu_s": self.limits.cpu_s,
+            "file_mb": 0 if level == "limits" else self.limits.file_mb,
             "processes": self.limits.processes if root else self.limits.processes + 4096,
         }
 
@@ -173,7 +205,10 @@ class Zygote:
         if tool is None:
             raise SandboxError("bwrap is not installed (Debian and Ubuntu: apt install bubblewrap)")
         args = [tool, "--unshare-all", "--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL"]
-        args += ["--uid", "65534", "--gid", "65534", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
+        args += ["--uid", "65534", "--gid", "65534", "--proc", "/proc", "--dev", "/dev"]
+        args += ["--tmpfs", "/tmp"]
+        for device in _gpu_files(self.device):
+            args += ["--dev-bind", device, device]
         for path in _roots():
             args += ["--ro-bind-try", path, path]
         args += ["--ro-bind-try", "/sys/devices/system/cpu", "/sys/devices/system/cpu"]
@@ -184,20 +219,28 @@ class Zygote:
         for path in _hidden():
             if Path(path).is_relative_to(sys.prefix):
                 args += ["--tmpfs", path]
-        args += ["--tmpfs", str(self.home / "scratch"), "--remount-ro", "/", "--chdir", "/"]
+        args += ["--size", str(64 << 20), "--tmpfs", str(self.home / "scratch")]
+        for path in ("/dev", "/tmp", "/"):
+            args += ["--remount-ro", path]
+        args += ["--chdir", "/"]
         for key, value in environment.items():
             args += ["--setenv", key, value]
         return [*args, "--"]
 
     def fork(self) -> socket.socket:
         """A socket to a fresh worker; whatever the previous one left behind is killed first."""
+        if self.spawn and self.used:
+            self._stop()
+            self._start(self.level)
         for attempt in (0, 1):
             try:
                 assert self.control is not None
-                self._command(b"K")
+                if not self.spawn:
+                    self._command(b"K")
                 ours, theirs = socket.socketpair()
                 with contextlib.closing(theirs):
                     self._command(b"F", theirs.fileno())
+                self.used = True
                 return ours
             except (wire.WireError, OSError):
                 if attempt:
@@ -208,6 +251,8 @@ class Zygote:
 
     def reap(self) -> None:
         """Kill the worker and everything that it started."""
+        if self.spawn:
+            return self._stop()
         try:
             self._command(b"K")
         except (wire.WireError, OSError):
@@ -238,6 +283,10 @@ class Zygote:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _gpu_files(device: str) -> list[str]:
+    return [] if device == "cpu" else sorted(str(p) for p in Path("/dev").glob("nvidia*"))
 
 
 def _advice() -> str:

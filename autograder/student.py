@@ -24,9 +24,10 @@ from autograder.compare import (
     run_here,
     sentence,
 )
+from autograder.notebook import clean
 from autograder.sandbox import Zygote
 
-_MAX_GRAPHS = 4096
+_MAX_HELD = 1 << 25  # numbers that answered call-backs may keep on this side until their gradient is asked for
 
 
 @dataclass
@@ -47,7 +48,9 @@ class Worker:
         self.output = ""  # what the cells printed while loading
         self.broken = Outcome()  # the error of cells that do not even run
         self.deaths = 0
-        self._graphs: dict[str, tuple[Any, list[Tensor]]] = {}
+        self.spent = 0.0  # seconds that its calls have taken so far
+        self._graphs: dict[str, tuple[Tensor, list[Tensor]]] = {}
+        self._held = self._tokens = 0
 
     def start(self) -> Outcome:
         """Fork and load; the outcome holds the error if the cells do not even run."""
@@ -63,7 +66,7 @@ class Worker:
             },
             {},
         )
-        self.output = str(reply.get("output", ""))[: 16 << 10]
+        self.output = clean(reply.get("output", ""), 16 << 10)
         self.broken = Outcome(error=outcome.error)
         return self.broken
 
@@ -109,10 +112,11 @@ class Worker:
             if loaded.error:
                 return loaded
         for step in script.steps:
-            done = self.call(key, step.args, {}, grad=step.grad, method=step.method)
+            done = self.call(key, step.args, {}, grad=step.grad, method=step.method, watch=list(step.watch))
             if done.error:
                 return done
-            results.append([done.value, done.parameter_grads] if step.grad else done.value)
+            extra = [done.parameter_grads] * step.grad + [done.seen] * bool(step.watch)
+            results.append([done.value, *extra] if extra else done.value)
         return Outcome(value=results)
 
     def state(self, target: wire.Ref, load: dict[str, Tensor] | None = None) -> Outcome:
@@ -124,8 +128,11 @@ class Worker:
         return self._request({"op": "info", "target": target.key}, {})[0]
 
     def _request(self, request: dict[str, Any], callbacks: dict[str, Any]) -> tuple[Outcome, dict[str, Any]]:
-        seconds = self.zygote.limits.call_s
-        deadline = time.monotonic() + seconds
+        start, limits = time.monotonic(), self.zygote.limits
+        seconds = min(limits.call_s, limits.exercise_s - self.spent)
+        if seconds <= 0:
+            return self._died("Timeout", f"all calls together took longer than {limits.exercise_s:g} s"), {}
+        deadline = start + seconds
         try:
             assert self.sock is not None
             wire.send(self.sock, request, deadline)
@@ -137,7 +144,7 @@ class Worker:
                     return _outcome(reply), reply
                 wire.send(self.sock, self._serve(reply, callbacks), deadline)
         except wire.Late:
-            return self._died("Timeout", f"it ran longer than {seconds:g} s and was stopped"), {}
+            return self._died("Timeout", f"it ran longer than {seconds:.3g} s and was stopped"), {}
         except wire.Closed:
             return self._died(
                 "ProcessDied", "its process ended: os._exit, sys.exit, too much memory or too much CPU time"
@@ -146,26 +153,32 @@ class Worker:
             return self._died(
                 "ProtocolError", f"its process sent {error}; does your code fork or write to sockets?"
             ), {}
+        finally:
+            self.spent += time.monotonic() - start
 
     def _serve(self, ask: dict[str, Any], callbacks: dict[str, Any]) -> dict[str, Any]:
         """Answer a call-back: an offered reference, a callable argument, or the gradient of an earlier answer."""
         try:
             if "vjp" in ask:
                 value, inputs = self._graphs.pop(ask["vjp"])
+                self._held -= _numbers(value, inputs)
                 return {"value": list(torch.autograd.grad(value, inputs, ask["grad"], allow_unused=True))}
             function = callbacks.get(ask["callback"]) or self.setup.offers.get(ask["callback"])
             if function is None:
                 return {"refused": f"'{str(ask['callback'])[:60]}' is not offered to this exercise"}
             args, kwargs = ask["args"], ask["kwargs"]
-            if not _modest([args, kwargs]) or len(self._graphs) > _MAX_GRAPHS:
+            if not _modest([args, kwargs]) or self._held > _MAX_HELD:
                 return {"refused": "a call with inputs of this size, or so many calls, are not answered while grading"}
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 value = function(*args, **kwargs)
             if not ask.get("grad") or not isinstance(value, Tensor):
                 return {"value": value}
-            token = str(len(self._graphs))
-            self._graphs[token] = (value, [a for a in args if isinstance(a, Tensor) and a.requires_grad])
+            inputs = [a for a in args if isinstance(a, Tensor) and a.requires_grad]
+            self._tokens += 1
+            token = str(self._tokens)
+            self._graphs[token] = (value, inputs)
+            self._held += _numbers(value, inputs)
             return {"value": value.detach(), "token": token}
         except Exception as error:
             return {"refused": f"{type(error).__name__}: {str(error)[:300]}"}
@@ -181,31 +194,41 @@ class Worker:
             with contextlib.suppress(OSError):
                 self.sock.close()
             self.zygote.reap()
-        self.sock = None
+        self.sock, self._held = None, 0
         self._graphs.clear()
+
+
+def _numbers(value: Tensor, inputs: list[Tensor]) -> int:
+    """What a remembered call-back weighs, in numbers; its graph holds a few times as much."""
+    return 1024 + value.numel() + sum(t.numel() for t in inputs)
 
 
 def _modest(value: Any) -> bool:
     """Whether trusted code may compute on this: a student's process must not make the grader allocate gigabytes."""
     if isinstance(value, Tensor):
-        return value.numel() <= 1 << 22 and all(n <= 1 << 12 for n in value.shape)
+        return value.numel() <= 1 << 18 and all(n <= 1 << 10 for n in value.shape)
     if isinstance(value, list | tuple):
         return all(_modest(v) for v in value)
     if isinstance(value, dict):
         return all(_modest(v) for v in value.values())
-    return not isinstance(value, int) or abs(value) <= 1 << 12
+    return not isinstance(value, int) or abs(value) <= 1 << 10
 
 
 def _outcome(reply: dict[str, Any]) -> Outcome:
     error = reply.get("error")
     if error is not None and not isinstance(error, dict):
         raise wire.WireError("a reply that is not a reply")
-    grads, named = reply.get("grads"), reply.get("parameter_grads")
+    grads, named, seen = (reply.get(k) for k in ("grads", "parameter_grads", "seen"))
+    if error is not None:
+        line = error.get("line")
+        error = {k: clean(error.get(k, ""), 2000 if k == "message" else 100) for k in ("type", "message", "text")}
+        error["line"] = line if type(line) is int and 0 < line < 1 << 20 else 0
     return Outcome(
         value=reply.get("value"),
         error=error,
         grads=grads if isinstance(grads, list) else None,
         parameter_grads=named if isinstance(named, dict) else None,
+        seen=seen if isinstance(seen, dict) else None,
         changed=reply.get("changed") is True,
         drew=reply.get("drew") is True,
     )

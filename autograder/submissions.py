@@ -3,12 +3,13 @@
 import re
 import stat
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from autograder.answers import COURSE, percent_cells
-from autograder.intake import read_cells
-from autograder.notebook import Cell, Lab, read_lab
+from autograder.intake import MAX_NOTEBOOK, read_cells
+from autograder.notebook import Cell, Lab, clean, read_lab, whole
 from sslcourse.errors import InputError, unknown
 
 _CANVAS = re.compile(r"^([a-z0-9-]+)(?:_LATE)?_\d+_\d+_", flags=re.I)  # lovelaceada_123_456_lab.ipynb
@@ -40,7 +41,7 @@ def find(paths: list[Path], unpack_to: Path) -> list[HandIn]:
         found += _in_folder(path) if path.is_dir() else [HandIn(path.stem, path)]
     if not found:
         raise InputError(f"there is no notebook (.ipynb) in {', '.join(map(str, paths))}.")
-    return _one_name_each(found)
+    return _one_name_each([HandIn(clean(h.student, 200), h.path) for h in found])
 
 
 def _in_folder(folder: Path) -> list[HandIn]:
@@ -81,7 +82,11 @@ def _one_name_each(found: list[HandIn]) -> list[HandIn]:
 
 
 def _unzip(path: Path, target: Path) -> Path:
-    """Notebooks of a zip: regular files only, inside the target only, bounded in number and size."""
+    """Notebooks of a zip: regular files only, inside the target only, bounded in number and size.
+
+    A member that cannot be unpacked (damaged, encrypted, its name too long) becomes an empty file, so that its student
+    is graded with a reason and nobody else is held up.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             wanted = [m for m in archive.infolist() if m.filename.endswith(".ipynb") and _is_plain(m)]
@@ -90,11 +95,25 @@ def _unzip(path: Path, target: Path) -> Path:
                     f"{path.name} unpacks to more than {_MAX_UNZIPPED >> 30} GB or {_MAX_FILES} notebooks."
                 )
             for member in wanted:
-                archive.extract(member, target)
-    except zipfile.BadZipFile:
-        raise InputError(f"{path.name} is not a zip file, or a damaged one.") from None
+                _unpack(archive, member, target)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise InputError(f"{path.name} is not a zip file, or a damaged one ({error}).") from None
     target.mkdir(parents=True, exist_ok=True)
     return target
+
+
+def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
+    parts = [part.encode()[:200].decode(errors="ignore") for part in Path(whole(member.filename)).parts]
+    place = target.joinpath(*parts)
+    if len(place.name.encode()) > 190 or place.suffix != ".ipynb":
+        place = place.with_name(f"{place.name.encode()[:180].decode(errors='ignore')}.ipynb")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with archive.open(member) as file:
+            content = file.read(MAX_NOTEBOOK + 1)
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, zlib.error, EOFError):
+        content = b""  # RuntimeError: encrypted; NotImplementedError: a compression that Python does not know
+    place.write_bytes(content)
 
 
 def _is_plain(member: zipfile.ZipInfo) -> bool:

@@ -19,7 +19,7 @@ import sys
 import threading
 import traceback
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -156,8 +156,8 @@ def describe(error: BaseException) -> dict[str, Any]:
 class Server:
     """Answers one trusted client until it hangs up."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock, self.pid = sock, os.getpid()
+    def __init__(self, sock: socket.socket, device: str = "cpu") -> None:
+        self.sock, self.pid, self.device = sock, os.getpid(), device
         self.module = types.ModuleType("student")
         self.objects: dict[str, Any] = {}
         self.output = Capped()
@@ -175,6 +175,8 @@ class Server:
         """Replace references by what they stand for: objects of this process, or functions of the other side."""
         if isinstance(value, wire.Ref):
             return self.objects[value.key] if value.key in self.objects else Remote(self, value.key)
+        if isinstance(value, Tensor) and self.device != "cpu":
+            return value.detach().to(self.device).requires_grad_(value.requires_grad)
         if isinstance(value, list):
             return [self.localise(v) for v in value]
         if isinstance(value, tuple):
@@ -211,6 +213,8 @@ class Server:
     def do_load(self, request: dict[str, Any]) -> dict[str, Any]:
         """Run cells in one fresh module; `offers` are names that stand for functions of the trusted side."""
         sys.meta_path.insert(0, ImportGuard(request["banned"]))
+        for name in [m for m in sys.modules if m.split(".")[0] in (*request["banned"], "__main__")]:
+            del sys.modules[name]  # what is loaded already would be imported past the guard
         sys.modules["student"] = self.module
         builtins.get_ipython = NoShell  # type: ignore[attr-defined]
         builtins.display = print  # type: ignore[attr-defined]
@@ -243,7 +247,9 @@ class Server:
             torch.manual_seed(request["seed"])
             random.seed(request["seed"])
         state = torch.get_rng_state()
-        value = target(*args, **kwargs)
+        seen: dict[str, Any] = {}
+        with watched(owner, request.get("watch") or (), seen):
+            value = target(*args, **kwargs)
         reply: dict[str, Any] = {
             "drew": not torch.equal(torch.get_rng_state(), state),
             "changed": any(not same_tensor(a, b) for a, b in zip(given, before, strict=True)),
@@ -255,6 +261,7 @@ class Server:
                 grads = gradients(value, [p for p in named.values() if p.requires_grad])
                 trained = [k for k, p in named.items() if p.requires_grad]
                 reply["parameter_grads"] = dict(zip(trained, grads, strict=True))
+        reply["seen"] = seen
         reply["value"] = self.keep(value) if request.get("keep") else value
         return reply
 
@@ -278,12 +285,28 @@ class Server:
         return {"value": {"parameters": parameters, "modules": children, "training": module.training}}
 
 
+@contextlib.contextmanager
+def watched(module: Any, names: Iterable[str], seen: dict[str, Any]) -> Iterator[None]:
+    """Keep in `seen` what the submodules of these names put out while the block runs."""
+
+    def keep(name: str) -> Callable[..., None]:
+        return lambda _module, _inputs, output: seen.__setitem__(name, output)
+
+    hooks = [module.get_submodule(name).register_forward_hook(keep(name)) for name in names]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def same_tensor(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype and torch.allclose(a.detach(), b, rtol=0, atol=0, equal_nan=True)
 
 
 def warm_up(trains: bool) -> None:
-    """Do once what is slow the first time, so that no student's first call pays for it.
+    """Do once what is slow the first time, so that no student's first call pays for it. On the CPU: a process that has
+    used CUDA cannot be forked.
 
     Args:
         trains: also make optimisers; the first one imports torch's compiler, which takes seconds.
@@ -303,15 +326,19 @@ def warm_up(trains: bool) -> None:
 def _child(sock: socket.socket, options: dict[str, Any]) -> None:
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
-    confine.limits(data_mb=options["data_mb"], cpu_s=options["cpu_s"], processes=options["processes"])
+    gpu = options["device"] != "cpu"
+    names = ("data_mb", "cpu_s", "processes", "file_mb")
+    confine.limits(**{name: options[name] for name in names}, shared=gpu)
     if options["filter"]:
-        confine.system_calls()
-    Server(sock).serve()
+        confine.system_calls(read_only=options["files_of_python"] and not gpu)
+    if options["files_of_python"]:
+        confine.python_files([*options["readable"], os.devnull])
+    Server(sock, options["device"]).serve()
 
 
 def _lock(options: dict[str, Any], held: list[str]) -> dict[str, Any]:
     uid = confine.drop_root(options["uid"])
-    abi = confine.landlock(options["readable"], [options["scratch"], "/dev/null"]) if options["landlock"] else 0
+    abi = confine.landlock(options["readable"], options["writable"]) if options["landlock"] else 0
     probe = os.fork()
     if probe == 0:
         os._exit(0 if options["filter"] and confine.system_calls() else 1)
@@ -347,6 +374,10 @@ def main() -> None:
         command, descriptors, _, _ = socket.recv_fds(control, 1, 1)
         if not command:
             return
+        if command == b"F" and options["spawn"]:  # this process is the worker, and there is no other
+            wire.send(control, {"pid": os.getpid()})
+            control.close()
+            return _child(socket.socket(fileno=descriptors[0]), options)
         if command == b"F":
             pid = os.fork()
             if pid == 0:

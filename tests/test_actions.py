@@ -1,5 +1,7 @@
 """Video protocols: motions read from changes, unknown ones noticed, segments and tubes scored as by hand."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,6 +9,8 @@ from torch import Tensor, nn
 from sslcourse.data.shapes import MOTIONS, Clips
 from sslcourse.errors import InputError
 from sslcourse.evaluate.actions import (
+    ATTRIBUTES,
+    _ridge,
     _share_below,
     action_recognition,
     clip_features,
@@ -16,6 +20,7 @@ from sslcourse.evaluate.actions import (
     tube_localisation,
     untrimmed,
     zero_shot,
+    zero_shot_actions,
 )
 from sslcourse.evaluate.encoder import Encoder
 from sslcourse.evaluate.localisation import (
@@ -88,6 +93,55 @@ def test_zero_shot_takes_the_most_similar_class() -> None:
     assert zero_shot(features, classes, torch.tensor([0, 2, 1])).value == pytest.approx(2 / 3)
     with pytest.raises(InputError, match="zero_shot"):
         zero_shot(features, torch.eye(4), torch.tensor([0, 2, 1]))
+
+
+def test_an_unseen_motion_is_named_by_its_attributes() -> None:
+    train, test = squares(64), squares(24, 1)
+    result = zero_shot_actions(ENCODER, train, test, unseen=("right", "down"))
+    assert result.n == 12  # test clips of the other motions are not asked
+    assert result.value > 0.9
+    assert result.detail["chance"] == 0.5
+    assert result.detail["among_all"] <= result.value
+    with pytest.raises(InputError, match="did you mean 'left'"):
+        zero_shot_actions(ENCODER, train, test, unseen=("leftt", "right"))
+    with pytest.raises(InputError, match="two unseen motions"):
+        zero_shot_actions(ENCODER, train, test, unseen=("right",))
+
+
+def test_no_clip_of_an_unseen_motion_is_trained_on() -> None:
+    train, test = squares(32), squares(16, 1)
+    noise = Clips(train.video.clone(), *(getattr(train, f.name) for f in dataclasses.fields(Clips)[1:]))
+    unseen = (train.motion == MOTIONS.index("right")) | (train.motion == MOTIONS.index("down"))
+    noise.video[unseen] = 255 - noise.video[unseen]
+    a, b = (zero_shot_actions(ENCODER, t, test, unseen=("right", "down")) for t in (train, noise))
+    assert torch.equal(a.kept["each"], b.kept["each"])
+
+
+def test_attributes_say_what_the_motions_do() -> None:
+    """Measured on the masks of the embedded world: where the object goes, and whether it grows."""
+    clips = shapes_clips("train", 64, 64)
+    first, last = clips.boxes[:, 0, 0], clips.boxes[:, 0, -1]
+    moved = ((last[:, :2] + last[:, 2:]) - (first[:, :2] + first[:, 2:])) / 2
+    grown = (last[:, 2:] - last[:, :2]).amax(dim=1) - (first[:, 2:] - first[:, :2]).amax(dim=1)
+    want = ATTRIBUTES[clips.motion]
+    for axis in range(2):
+        goes = want[:, axis] != 0
+        assert torch.equal(moved[goes, axis].sign(), want[goes, axis])
+    grows = want[:, 3] != 0
+    assert torch.equal(grown[grows].sign(), want[grows, 3])
+    turns = {name: ATTRIBUTES[MOTIONS.index(name), 2].item() for name in ("clockwise", "anticlockwise")}
+    assert turns == {"clockwise": 1.0, "anticlockwise": -1.0}
+
+
+def test_ridge_is_that_of_scikit_learn() -> None:
+    from sklearn.linear_model import Ridge
+
+    g = torch.Generator().manual_seed(0)
+    x, y, q = torch.randn(20, 50, generator=g), torch.randn(20, 3, generator=g), torch.randn(5, 50, generator=g)
+    mean, std = x.mean(0), x.std(0)
+    model = Ridge(alpha=0.5 * 20).fit(((x - mean) / std).numpy(), y.numpy())
+    theirs = torch.from_numpy(model.predict(((q - mean) / std).numpy())).float()
+    torch.testing.assert_close(_ridge(x, y, q, 0.5), theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_auroc_parts_count_ties_as_half() -> None:

@@ -120,8 +120,16 @@ def test_eval_prints_one_table_and_keeps_it(here: Path, capsys: pytest.CaptureFi
     assert main(["eval", "run", "--device", "cpu", "--out", "result.json"]) == 0
     table = capsys.readouterr().out
     rows = json.loads((here / "result.json").read_text())
-    names = [f"{p}, {r}" for p in ("knn", "linear") for r in ("raw pixels", "HOG", "random init", "simclr")]
+    baselines = ("raw pixels", "HOG", "random init")
+    names = [
+        f"{p}, {r}"
+        for p in ("knn", "linear")
+        for r in (*baselines, "simclr", *(f"simclr - {other}" for other in baselines))
+    ]
     assert [row["name"] for row in rows] == names
+    value = {row["name"]: row["value"] for row in rows}
+    for p in ("knn", "linear"):
+        assert value[f"{p}, simclr - HOG"] == pytest.approx(value[f"{p}, simclr"] - value[f"{p}, HOG"])
     for row in rows:
         assert row["low"] <= row["value"] <= row["high"]
         assert row["n"] == 40
@@ -149,6 +157,22 @@ def test_eval_on_other_data_without_baselines(here: Path, capsys: pytest.Capture
     assert (row["n"], row["detail"]["k"], row["detail"]["n_bank"]) == (20, 5, 30)
 
 
+def test_eval_against_another_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "twin").symlink_to(here / "run")
+    argv = ["eval", "run", "--against", "twin", "--no-baselines", "--device", "cpu", "--protocol", "knn", "diagnostics"]
+    assert main([*argv, "--out", "pair.json"]) == 0
+    out, err = capsys.readouterr()
+    rows = json.loads((here / "pair.json").read_text())
+    gap = next(row for row in rows if row["name"] == "knn, run - twin")
+    assert (gap["value"], gap["low"], gap["high"], gap["n"]) == (0, 0, 0, 40)
+    asked = ("knn", "spread", "rankme", "uniformity", "alignment", "pair_auc", "cka")
+    assert [row["detail"]["protocol"] for row in rows if row["detail"]["representation"] == "twin"] == list(asked)
+    assert all(row["n"] >= 2 and row["low"] <= row["value"] <= row["high"] for row in rows)
+    assert "rankme, run - twin" not in out  # more dimensions are not better
+    assert (here / "pair-pairs.png").read_bytes().startswith(b"\x89PNG")
+    assert "no figure" not in err
+
+
 def test_compare_keeps_finished_runs(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     from sslcourse.methods.simclr import SimCLR
 
@@ -159,15 +183,23 @@ def test_compare_keeps_finished_runs(here: Path, capsys: pytest.CaptureFixture[s
     argv += ["--seeds", "0", "1", "--device", "cpu"]
     assert main(argv) == 0
     first = capsys.readouterr().out
-    rows = {row["detail"]["representation"]: row for row in json.loads((here / "cmp" / "compare.json").read_text())}
-    assert set(rows) == {"raw pixels", "random init", "simclr"}
+    table = json.loads((here / "cmp" / "compare.json").read_text())
+    rows = {row["detail"]["representation"]: row for row in table if "minus" not in row["detail"]}
+    assert set(rows) == {"raw pixels", "HOG", "random init", "simclr"}
+    gaps = {row["detail"]["minus"]: row for row in table if "minus" in row["detail"]}
+    assert set(gaps) == {"raw pixels", "HOG", "random init"}
+    pairs = [a - b for a, b in zip(*(rows[r]["detail"]["values"] for r in ("simclr", "random init")), strict=True)]
+    assert gaps["random init"]["detail"]["values"] == pytest.approx(pairs)
+    assert (gaps["raw pixels"]["n"], gaps["raw pixels"]["over"]) == (2, "seeds")
+    assert rows["simclr"]["detail"]["each_on"] == "20 images"
     assert (rows["simclr"]["n"], rows["simclr"]["over"]) == (2, "seeds")
     assert (rows["raw pixels"]["n"], rows["raw pixels"]["over"]) == (20, "images")
     assert (rows["random init"]["n"], len(rows["random init"]["detail"]["values"])) == (2, 2)
     assert (here / "cmp" / "compare.png").stat().st_size > 1000
 
     trained = (here / "cmp" / "simclr" / "seed1" / "model.safetensors").stat().st_mtime_ns
-    assert main([*argv, "--protocol", "knn", "linear"]) == 0  # a further protocol: evaluated, not trained again
+    # Further protocols: evaluated, not trained again.
+    assert main([*argv, "--protocol", "knn", "linear", "rankme"]) == 0
     assert (here / "cmp" / "simclr" / "seed1" / "model.safetensors").stat().st_mtime_ns == trained
     assert "linear, simclr" in capsys.readouterr().out
     assert main(argv) == 0
@@ -246,6 +278,12 @@ BAD = {
     "no test split": (("eval", "run", "--data", "photos"), "no split 'test'"),
     "k": (("eval", "run", "--k", "0", "--device", "cpu"), "k=0"),
     "protocol": (("eval", "run", "--protocol", "knnn"), "'knnn'"),
+    "against itself": (("eval", "run", "--against", "run"), "needs other runs"),
+    "against nothing": (("eval", "run", "--against", "nothing"), "no trained model at nothing"),
+    "labels": (
+        ("eval", "run", "--protocol", "depth", "--device", "cpu", "--no-baselines"),
+        "digits does not have depth",
+    ),
     "device": (("eval", "run", "--device", "mps"), "--device mps: this machine has none"),
     "nothing to compare": (("compare",), "at least one method"),
     "compare a typo": (("compare", "simclr", "simclear"), "did you mean 'simclr'"),

@@ -44,14 +44,14 @@ def as_found(data: BoxData) -> list[dict[str, Tensor]]:
 
 def test_perfect_detections_score_one_and_a_shift_costs_the_strict_thresholds() -> None:
     data = squares(8)
-    scores, low, high = coco_ap(data, as_found(data))
+    scores, draws = coco_ap(data, as_found(data))
     assert scores == {"AP": 1.0, "AP50": 1.0, "AP75": 1.0}
-    assert low == high == 1.0
+    assert draws.unique().tolist() == [1.0]
     shifted = [one | {"boxes": one["boxes"] + torch.tensor([2.0, 0.0, 2.0, 0.0])} for one in as_found(data)]
-    scores, low, high = coco_ap(data, shifted)
+    scores, draws = coco_ap(data, shifted)
     assert scores["AP50"] == 1.0
     assert scores["AP75"] < 1.0
-    assert 0 < low <= scores["AP"] <= high < 1
+    assert 0 < draws.quantile(0.025) <= scores["AP"] <= draws.quantile(0.975) < 1
     wrong = [one | {"labels": 1 - one["labels"]} for one in as_found(data)]
     assert coco_ap(data, wrong)[0]["AP"] == 0.0
 
@@ -59,7 +59,9 @@ def test_perfect_detections_score_one_and_a_shift_costs_the_strict_thresholds() 
 def test_nothing_found_is_zero() -> None:
     data = squares(4)
     nothing = [{"boxes": torch.zeros(0, 4), "scores": torch.zeros(0), "labels": torch.zeros(0).long()}] * 4
-    assert coco_ap(data, nothing) == ({"AP": 0.0, "AP50": 0.0, "AP75": 0.0}, 0.0, 0.0)
+    scores, draws = coco_ap(data, nothing)
+    assert scores == {"AP": 0.0, "AP50": 0.0, "AP75": 0.0}
+    assert draws.unique().tolist() == [0.0]
 
 
 def test_a_detector_learns_on_a_frozen_map() -> None:

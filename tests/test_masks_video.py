@@ -236,6 +236,9 @@ def test_an_object_that_features_tell_apart_is_followed() -> None:
     assert (result.n, result.over) == (2, "objects")
     assert result.value > 0.9
     assert result.detail["J&F"] == pytest.approx((result.detail["J"] + result.detail["F"]) / 2)
+    small = video_segmentation(encoder, [clip], top_k=2, short_side=12)  # maps of 3 x 6 in place of 4 x 8
+    assert 0.5 < small.value < result.value
+    assert video_segmentation(encoder, [clip, clip], top_k=2, short_side=64).value == result.value  # never enlarged
     still = Clip("still", clip.video[:, :1].expand(-1, 5, -1, -1), clip.masks)  # frames that do not show the motion
     assert video_segmentation(encoder, [still]).value < 0.75
     hidden = Clip("hidden", clip.video, clip.masks & (torch.arange(5) > 0)[:, None, None])
@@ -248,6 +251,6 @@ def test_only_the_first_mask_is_seen() -> None:
     other = clip.masks.clone()
     other[1:] = other[1:].flip(0)
     a, b = (
-        davis_scores(_followed(encoder, clip.video, m[None], 16, {}), clip.masks[None]) for m in (clip.masks, other)
+        davis_scores(_followed(encoder, clip.video, m[None], None, {}), clip.masks[None]) for m in (clip.masks, other)
     )
     assert a["J&F"] == b["J&F"]

@@ -13,7 +13,7 @@ from sslcourse.errors import InputError
 from sslcourse.evaluate.baselines import hog_encoder, pixel_encoder
 from sslcourse.evaluate.encoder import Encoder
 from sslcourse.evaluate.figure import plot_ranking, plot_results
-from sslcourse.evaluate.protocols import ENCODERS, FEATURES, PROTOCOLS, evaluate_encoder, without_result
+from sslcourse.evaluate.protocols import DIAGNOSTICS, ENCODERS, FEATURES, PROTOCOLS, evaluate_encoder, without_result
 from sslcourse.evaluate.result import Result
 from sslcourse.evaluate.tasks import Task, whole_side
 from sslcourse.nn.convnet import ConvNet
@@ -69,7 +69,8 @@ def test_every_protocol_gives_a_number_with_n_and_interval(name: str, encoder: E
 def test_the_command_line_knows_every_protocol() -> None:
     from sslcourse.commands.evaluate import Name
 
-    assert set(get_args(Name)) == set(PROTOCOLS)
+    assert set(get_args(Name)) == {*PROTOCOLS, "diagnostics"}
+    assert set(DIAGNOSTICS) < set(PROTOCOLS)
     assert not set(FEATURES) & set(ENCODERS)
 
 
@@ -106,6 +107,7 @@ def test_features_are_kept_between_calls(encoder: Encoder, task: Task, tmp_path:
 
 def test_sides_suit_every_patch() -> None:
     assert [whole_side(view, 64) for view in (32, 64, 96, 100)] == [64, 64, 96, 112]
+    assert [whole_side(view, 64, 14) for view in (32, 70, 224)] == [70, 70, 224]
 
 
 def test_figures_of_several_protocols(tmp_path: Path) -> None:

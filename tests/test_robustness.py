@@ -68,7 +68,7 @@ def test_corruptions_are_the_same_for_every_model_and_batch_of_predictions() -> 
     assert all(torch.equal(a, b) for a, b in zip(*seen, strict=True))
     assert hits.shape == (2, 2, 6)
     assert hits[1, 0].sum() > hits[1, 1].sum()  # brighter is over the threshold
-    result = robustness_result(hits, 0.9, ["gaussian_noise", "brightness"])
+    result = robustness_result(hits, torch.tensor([1, 1, 1, 1, 0, 1]) > 0, ["gaussian_noise", "brightness"])
     assert result.value == pytest.approx(hits.float().mean().item())
     assert result.low <= result.value <= result.high
     errors = torch.tensor(list(result.detail["errors"].values()))

@@ -56,6 +56,16 @@ def noise(draw: Draw) -> Fresh:
     return Fresh(make)
 
 
+def recording(t: Callable[[Tensor], Tensor], made: list[Tensor]) -> Callable[[Tensor], Tensor]:
+    """`t`, which also keeps what it returned."""
+
+    def call(x: Tensor) -> Tensor:
+        made.append(t(x))
+        return made[-1]
+
+    return call
+
+
 @worth(4, "two_views", "two calls of t, both on x")
 def test_two_views_values(student: Student, draw: Draw) -> None:
     student.same(draw.normal(3, 3, 5, 7), noise(draw))
@@ -63,12 +73,15 @@ def test_two_views_values(student: Student, draw: Draw) -> None:
 
 @worth(3, "two_views", "the views differ from each other and from x")
 def test_two_views_differ(student: Student, draw: Draw) -> None:
-    x = draw.normal(2, 3, 4, 4)
-    v1, v2 = student(x, noise(draw))
+    x, t = draw.normal(2, 3, 4, 4), noise(draw)
+    made: list[Tensor] = []
+    v1, v2 = student(x, Fresh(lambda: recording(t.make(), made)))
     if torch.equal(v1, v2):
         student.wrong("both views are the same: t was rolled once, or one result was used twice.")
     if torch.equal(v1, x) or torch.equal(v2, x):
         student.wrong("one view is x itself; SimCLR transforms both.")
+    if not all(any(v.dtype == m.dtype and torch.equal(v, m) for m in made) for v in (v1, v2)):
+        student.wrong("a view is not what t returned.")
 
 
 @worth(2, "two_views", "a transform that changes the size, images of type uint8, a batch of 1")

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,16 +12,31 @@ import tyro
 
 from sslcourse import catalogue
 from sslcourse.commands.arguments import parse
-from sslcourse.commands.evaluate import PIXELS, RANDOM, evaluate_arm
+from sslcourse.commands.evaluate import (
+    HOG,
+    PIXELS,
+    RANDOM,
+    Name,
+    draw,
+    encoder_of,
+    expanded,
+    pick_device,
+    settings_of,
+    task_of,
+    untrained_of,
+)
 from sslcourse.errors import InputError, unknown
+
+VERSION = 1  # of scores.json; raise it when a protocol begins to give other numbers
 
 
 @dataclass(frozen=True)
 class Options:
-    """Pre-train and evaluate methods over several seeds, beside raw pixels and random initialisation.
+    """Pre-train and evaluate methods over several seeds, beside raw pixels, HOG and random initialisation.
 
     Runs live in OUT/METHOD/seedN. The same command goes on where an interrupted one stopped. The table is printed and
-    kept as OUT/compare.json and OUT/compare.png.
+    kept as OUT/compare.json and OUT/compare.png. Differences are paired: over the seeds, which decide the weights that
+    a run starts from, or over the test images where there is one seed.
     """
 
     methods: Annotated[tuple[str, ...], tyro.conf.Positional]
@@ -32,8 +47,8 @@ class Options:
     """Preset of every method; each method's first one by default."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """Seeds of the runs; the interval is over them."""
-    protocol: tuple[Literal["knn", "linear"], ...] = ("knn",)
-    """How to evaluate: kNN votes, a linear probe."""
+    protocol: tuple[Name, ...] = ("knn",)
+    """How to evaluate; `sslcourse eval --help` says what each is."""
     out: Path = Path("runs/compare")
     """Folder of the runs and the table."""
     epochs: int | None = None
@@ -50,6 +65,8 @@ class Options:
     """Temperature of kNN's weighted vote."""
     solver: Literal["lbfgs", "sgd"] = "lbfgs"
     """How the linear probe is fitted: exactly, or as the papers train it."""
+    head: Literal["linear", "conv"] = "linear"
+    """What reads segmentation and depth from the feature map."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes a GPU if there is one."""
 
@@ -58,27 +75,28 @@ def run(argv: list[str]) -> None:
     options = parse(Options, argv, "compare")
     presets = _presets(options)
 
-    from sslcourse.evaluate.figure import plot_results
-    from sslcourse.evaluate.result import print_results, save_results
+    from sslcourse.evaluate.protocols import PROTOCOLS
+    from sslcourse.evaluate.result import Result, print_results, save_results
 
     arms = list(_arms(options, presets))
-    scores: dict[str, list[dict[str, float]]] = {}
+    found: dict[str, list[dict[str, Result]]] = {}
     for i, (label, folder, data, make) in enumerate(arms, 1):
         print(f"sslcourse: {folder.relative_to(options.out)} ({i} of {len(arms)})", file=sys.stderr)
-        scores.setdefault(label, []).append(_scores(options, label, folder, data, make))
+        found.setdefault(label, []).append(_results(options, label, folder, data, make))
 
-    n_test = len(arms[0][2].labelled_pair()[1])
-    results = [
-        _result(label, rows, protocol, n_test) for protocol in options.protocol for label, rows in scores.items()
-    ]
-    title = f"{options.data}: {n_test} test images, seeds {', '.join(map(str, options.seeds))}"
-    print_results(results, title)
-    save_results(results, options.out / "compare.json")
-    try:
-        grey = [label for label in scores if label == PIXELS or label.startswith(RANDOM)]
-        plot_results(results, options.out / "compare.png", title=title, baselines=grey)
-    except InputError as error:
-        print(f"sslcourse: no figure: {error}", file=sys.stderr)
+    names = [p for p in expanded(options.protocol) if any(p in row for rows in found.values() for row in rows)]
+    if not names:
+        raise InputError(f"no protocol has a result on {options.data} for these methods.")
+    table: list[Result] = []
+    shown: list[Result] = []
+    for protocol in names:
+        one = {label: _aggregated(label, rows, protocol) for label, rows in found.items() if protocol in rows[0]}
+        shown += one.values()
+        table += [*one.values(), *_differences(one, presets, PROTOCOLS[protocol].ranks)]
+    title = f"{options.data}, seeds {', '.join(map(str, options.seeds))}"
+    print_results(table, title)
+    save_results(table, options.out / "compare.json")
+    draw(shown, options.out / "compare.json", title, [label for label in found if label not in presets])
 
 
 def _presets(options: Options) -> dict[str, str]:
@@ -96,11 +114,12 @@ def _presets(options: Options) -> dict[str, str]:
     return chosen
 
 
-Arm = tuple[str, Path, Any, Callable[[], Any]]  # label, folder, data, what makes the method (None for pixels)
+# label, folder, data, () -> (task, encoder)
+Arm = tuple[str, Path, Any, Callable[[], tuple[Any, Any]]]
 
 
 def _arms(options: Options, presets: dict[str, str]) -> Iterator[Arm]:
-    """Everything to evaluate: raw pixels, random weights once for each kind of backbone, then the methods."""
+    """Everything to evaluate: pixels and HOG, random weights once for each kind of backbone, then the methods."""
     from sslcourse import methods
     from sslcourse.commands.data import Data, source_size
     from sslcourse.commands.pretrain import configured
@@ -114,19 +133,34 @@ def _arms(options: Options, presets: dict[str, str]) -> Iterator[Arm]:
         configs[name] = config, Data(options.data, size, options.n_train, options.n_test)
 
     kinds = {(config.backbone, config.augment.size): name for name, (config, _) in reversed(configs.items())}
-    first = configs[next(iter(configs))]
-    yield PIXELS, options.out / "pixels", first[1], lambda: None
+    first = next(iter(configs))
+    for label, folder in ((PIXELS, "pixels"), (HOG, "hog")):
+        yield label, options.out / folder, configs[first][1], partial(_untrained, label, first, *configs[first])
     for (backbone, size), name in reversed(kinds.items()):
         config, data = configs[name]
         label = RANDOM if len(kinds) == 1 else f"{RANDOM} ({backbone}, {size} px)"
         for seed in options.seeds:
-            seeded = configured(config, seed, None)
-            folder = options.out / f"random-{backbone}-{size}" / f"seed{seed}"
-            yield label, folder, data, partial(methods.build, name, seeded)
+            make = partial(methods.build, name, configured(config, seed, None))
+            folder_of_seed = options.out / f"random-{backbone}-{size}" / f"seed{seed}"
+            yield label, folder_of_seed, data, partial(_network, make, data, options)
     for name, (config, data) in configs.items():
         for seed in options.seeds:
-            folder, seeded = options.out / name / f"seed{seed}", configured(config, seed, None)
-            yield name, folder, data, partial(_trained, name, seeded, data, folder)
+            folder_of_seed, seeded = options.out / name / f"seed{seed}", configured(config, seed, None)
+            make = partial(_trained, name, seeded, data, folder_of_seed)
+            yield name, folder_of_seed, data, partial(_network, make, data, options)
+
+
+def _untrained(label: str, name: str, config: Any, data: Any) -> tuple[Any, Any]:
+    """Pixels or HOG, as the arms of `sslcourse eval`; a method only says which sizes suit it."""
+    from sslcourse import methods
+
+    task = task_of(data, methods.build(name, config))
+    return task, untrained_of(task)[label]()
+
+
+def _network(make: Callable[[], Any], data: Any, options: Options) -> tuple[Any, Any]:
+    module = make()
+    return task_of(data, module), encoder_of(module, pick_device(options.device))
 
 
 def _trained(name: str, config: Any, data: Any, folder: Path) -> Any:
@@ -151,37 +185,77 @@ def _trained(name: str, config: Any, data: Any, folder: Path) -> Any:
     return load_model(folder)
 
 
-def _scores(options: Options, label: str, folder: Path, data: Any, make: Callable[[], Any]) -> dict[str, float]:
-    """Value of each protocol for one arm and seed, kept in FOLDER/scores.json."""
+def _results(
+    options: Options, label: str, folder: Path, data: Any, make: Callable[[], tuple[Any, Any]]
+) -> dict[str, Any]:
+    """The result of each protocol for one arm and seed, kept in FOLDER/scores.json."""
+    from sslcourse.evaluate.protocols import evaluate_encoder
     from sslcourse.train.checkpoint import write_json
 
-    module = make()  # also checks that a kept run is the one that is asked for
-    key = {"data": data.to_dict(), "k": options.k, "T": options.T, "solver": options.solver}
+    task, encoder = make()  # also checks that a kept run is the one that is asked for
+    settings = settings_of(options)
     path = folder / "scores.json"
-    kept = _read(path)
-    scores = kept["scores"] if kept.get("key") == key else {}
-    missing = [protocol for protocol in options.protocol if protocol not in scores]
+    key = {"version": VERSION, "data": data.to_dict(), "settings": settings}
+    kept = _read(path, key)
+    missing = [protocol for protocol in expanded(options.protocol) if protocol not in kept]
     if missing:
-        train, test = data.labelled_pair()
-        results = evaluate_arm(label, module, train, test, missing, options)
-        scores |= {r.detail["protocol"]: r.value for r in results}
+        new = evaluate_encoder(encoder, task, missing, representation=label, options=settings)
+        kept |= {r.detail["protocol"]: r for r in new}
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"key": key, "scores": scores})
-    return scores
+        write_json(path, {"key": key, "results": [_row(r) for r in kept.values()]})
+    return {protocol: kept[protocol] for protocol in expanded(options.protocol) if protocol in kept}
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _row(result: Any) -> dict[str, Any]:
+    """A result and what its paired comparison needs, as plain JSON values."""
+    from sslcourse.evaluate.result import to_json
+
+    names = ("each", "draws", "jackknife")
+    return to_json(result) | {"kept": {name: result.kept[name].tolist() for name in names if name in result.kept}}
+
+
+def _read(path: Path, key: dict[str, Any]) -> dict[str, Any]:
+    """The kept results by protocol; none where the file is of other data or settings, or cannot be read."""
+    import torch
+
+    from sslcourse.evaluate.result import from_json
+
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["key"] != key:
+            return {}
+        results = []
+        for row in found["results"]:
+            tensors = {name: torch.tensor(values, dtype=torch.float64) for name, values in row.pop("kept").items()}
+            results.append(replace(from_json(row), kept=tensors))
+        return {r.detail["protocol"]: r for r in results}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}  # evaluated again
 
 
-def _result(label: str, rows: list[dict[str, float]], protocol: str, n_test: int) -> Any:
-    """Mean over seeds with its t interval; over the test images where there is one value only."""
-    from sslcourse.evaluate.result import seed_interval, share_result
+def _aggregated(label: str, rows: list[dict[str, Any]], protocol: str) -> Any:
+    """Mean over seeds with its t interval; the result itself, over what the protocol observes, where there is one."""
+    from sslcourse.evaluate.result import seed_interval
 
-    values = [row[protocol] for row in rows]
-    name = f"{protocol}, {label}"
-    result = seed_interval(values, name) if len(values) > 1 else share_result(name, values[0], n_test)
-    return replace(result, detail={"protocol": protocol, "representation": label, "values": values})
+    if len(rows) == 1:
+        return replace(rows[0][protocol], name=f"{protocol}, {label}")
+    result = seed_interval([row[protocol].value for row in rows], f"{protocol}, {label}")
+    each_on = rows[0][protocol].counted
+    return replace(result, detail={"protocol": protocol, "representation": label, "each_on": each_on, **result.detail})
+
+
+def _differences(group: dict[str, Any], methods: Iterable[str], ranks: bool) -> Iterator[Any]:
+    """Every method minus the baselines and the methods before it, in pairs of seeds, or of test images."""
+    from sslcourse.evaluate.paired import difference
+    from sslcourse.evaluate.result import seed_interval
+
+    if not ranks:
+        return  # of numbers that do not say who is better, a difference says nothing
+    done: list[str] = []
+    for name in [name for name in methods if name in group]:
+        for other in [label for label in group if label not in methods] + done:
+            a, b = group[name], group[other]
+            if a.over == "seeds" and b.over != "seeds":  # pixels have no seeds: the same number for each
+                b = replace(seed_interval([b.value] * a.n, b.name), detail=b.detail)
+            yield difference(a, b)
+        done.append(name)

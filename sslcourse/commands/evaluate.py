@@ -1,7 +1,7 @@
-"""`sslcourse eval RUN`: one table of a run beside raw pixels and its own random initialisation."""
+"""`sslcourse eval RUN`: one table of a run beside raw pixels, its own random initialisation and other runs."""
 
 import sys
-import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,13 +17,18 @@ PIXEL_SIDE = 64  # raw pixels of larger images are resized: they are a baseline,
 # The keys of `evaluate.protocols.PROTOCOLS`, which a test compares: importing that would make --help wait for torch.
 Name = Literal[
     "knn", "linear", "few_1", "few_10", "clustering", "retrieval", "finetune", "partial", "copy", "robustness",
-    "shift", "segmentation", "depth", "detection", "attention", "video", "action", "open_set", "temporal", "tubes",
+    "shift", "segmentation", "depth", "detection", "attention", "video", "action", "zero_shot", "open_set", "temporal",
+    "tubes", "diagnostics", "spread", "rankme", "uniformity", "alignment", "pair_auc", "cka",
 ]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Options:
-    """Evaluate a frozen run; the table is printed and kept beside the run as eval.json and eval.png."""
+    """Evaluate a frozen run; the table is printed and kept beside the run as eval.json and eval.png.
+
+    Besides every number with its interval, the table has the paired difference of the run to everything it is compared
+    with, on the same test images.
+    """
 
     run: Annotated[Path, tyro.conf.Positional]
     """A run folder, or its model.safetensors."""
@@ -31,7 +36,10 @@ class Options:
     """How to evaluate. On features: kNN votes, a linear probe, with 1 % or 10 % of the labels, clustering, retrieval.
     Trained: fine-tuning, or of the last block only (partial). On images: copy detection, robustness to corruptions,
     domain shift. With labels that shapes, and partly coco.zip and davis.zip, have: segmentation, depth, detection,
-    attention, video (objects followed), action, open_set, temporal and tubes (when, and where, an action is)."""
+    attention, video (objects followed), action, zero_shot and open_set (unknown actions), temporal and tubes (when and
+    where an action is). Without a task: diagnostics, that is spread, rankme, uniformity, alignment, pair_auc, cka."""
+    against: tuple[Path, ...] = ()
+    """Other runs to compare with on the same test images."""
     data: str | None = None
     """A dataset by name, a folder or a pack, with labels and a test split; what the run was trained on by default."""
     n_train: int | None = None
@@ -46,6 +54,8 @@ class Options:
     """Temperature of kNN's weighted vote."""
     solver: Literal["lbfgs", "sgd"] = "lbfgs"
     """How the linear probe is fitted: exactly, or as the papers train it."""
+    head: Literal["linear", "conv"] = "linear"
+    """What reads segmentation and depth from the feature map: one linear layer, or a small convolution before it."""
     baselines: bool = True
     """Also evaluate raw pixels, histograms of gradients and the same network with random weights."""
     seed: int = 0
@@ -61,99 +71,119 @@ class Options:
 def run(argv: list[str]) -> None:
     options = parse(Options, argv, "eval")
 
-    from sslcourse import methods
-    from sslcourse.evaluate.baselines import hog_encoder, pixel_encoder
-    from sslcourse.evaluate.figure import plot_ranking, plot_results
+    from sslcourse.evaluate.paired import with_comparisons
     from sslcourse.evaluate.protocols import evaluate_encoder, without_result
     from sslcourse.evaluate.result import Result, print_results, save_results
     from sslcourse.train import load_model
 
-    module: Any = load_model(options.run)
-    folder = options.run if options.run.is_dir() else options.run.parent
-    task = _task(options, folder, module.config.augment.size)
-    arms: dict[str, Any] = {module.name: lambda: _encoder(module, options)}
-    if options.baselines:
-        images = task.labelled[0] if task.pack is None else task.photos()
-        side = min(PIXEL_SIDE, *_side(images))
-        arms = {
-            PIXELS: lambda: pixel_encoder(images, size=side),
-            HOG: lambda: hog_encoder(size=side),
-            RANDOM: lambda: _encoder(methods.build(module.name, module.config), options),
-            **arms,
-        }
-    settings: dict[str, dict[str, Any]] = {
-        "knn": {"k": options.k, "T": options.T},
-        "linear": {"solver": options.solver},
-    }
-    cache = folder / "features" if options.cache else None
+    runs = {str(path): load_model(path) for path in (options.run, *options.against)}
+    if len(runs) < 1 + len(options.against):
+        raise InputError("--against needs other runs than the one that is evaluated, each once.")
+    first: Any = runs[str(options.run)]
+    folder = _folder(options.run)
+    device = pick_device(options.device)
+    data = _data(options, folder, first.config.augment.size)
+    task = task_of(data, first, side=options.data_size, seed=options.seed)
+
+    names = [first.name] if len(runs) == 1 else list(runs)
+    arms: dict[str, Callable[[], Any]] = baselines_of(task, first, device) if options.baselines else {}
+    references = list(arms)
+    arms |= {name: _later(module, device) for name, module in zip(names, runs.values(), strict=True)}
+    protocols, settings = expanded(options.protocol), settings_of(options)
+    caches = {name: _folder(Path(run)) / "features" for name, run in zip(names, runs, strict=True) if options.cache}
     results: list[Result] = []
     for name, make in arms.items():
         print(f"sslcourse: evaluating {name} ...", file=sys.stderr)
-        keep = cache if name == module.name else None  # baselines cost less than their files
-        results += evaluate_encoder(make(), task, options.protocol, representation=name, options=settings, cache=keep)
-    for name in without_result(options.protocol, results):
+        keep = caches.get(name)  # baselines cost less than their files
+        results += evaluate_encoder(make(), task, protocols, representation=name, options=settings, cache=keep)
+    for name in without_result(protocols, results):
         print(f"sslcourse: {name} has no result: none of these networks suits it.", file=sys.stderr)
     if not results:
         raise InputError("no protocol has a result; see `sslcourse eval --help` for the others.")
 
-    results.sort(key=lambda r: options.protocol.index(r.detail["protocol"]))
+    results.sort(key=lambda r: protocols.index(r.detail["protocol"]))
+    table = with_comparisons(results, names, references)
     title = f"{options.run} on {task.source}"
-    print_results(results, title)
+    print_results(table, title)
     out = options.out or folder / "eval.json"
-    save_results(results, out)
+    save_results(table, out)
+    draw(results, out, title, references)
+
+
+def draw(results: Sequence[Any], out: Path, title: str, baselines: Sequence[str]) -> None:
+    """The figures beside OUT.json: the values, the order that each protocol gives, the similarities of pairs."""
+    from sslcourse.evaluate.figure import plot_histograms, plot_ranking, plot_results
+    from sslcourse.evaluate.protocols import PROTOCOLS
+
     try:
-        grey = (PIXELS, HOG, RANDOM)
-        plot_results(results, out.with_suffix(".png"), title=title, baselines=grey)
-        if len(options.protocol) > 1 and len(arms) > 1:
-            plot_ranking(results, out.with_name(f"{out.stem}-ranking.png"), title=title, baselines=grey)
+        plot_results(results, out.with_suffix(".png"), title=title, baselines=baselines)
+        names = {r.detail["representation"] for r in results}
+        if sum(PROTOCOLS[p].ranks for p in {r.detail["protocol"] for r in results}) > 1 and len(names) > 1:
+            plot_ranking(results, out.with_name(f"{out.stem}-ranking.png"), title=title, baselines=baselines)
+        if any("edges" in r.kept for r in results):
+            plot_histograms(results, out.with_name(f"{out.stem}-pairs.png"), title=title)
     except InputError as error:  # the figure is a bonus; the numbers are there
         print(f"sslcourse: no figure: {error}", file=sys.stderr)
 
 
-def _encoder(module: Any, options: Options) -> Any:
+def expanded(names: Sequence[str]) -> list[str]:
+    """Protocols as asked for, each once, "diagnostics" as what it stands for."""
+    from sslcourse.evaluate.protocols import DIAGNOSTICS
+
+    return list(dict.fromkeys(p for name in names for p in (DIAGNOSTICS if name == "diagnostics" else (name,))))
+
+
+def settings_of(options: Any) -> dict[str, dict[str, Any]]:
+    """What the options say about protocols, by protocol."""
+    dense = {"head": options.head}
+    knn = {"k": options.k, "T": options.T}
+    return {"knn": knn, "linear": {"solver": options.solver}, "segmentation": dense, "depth": dense}
+
+
+def encoder_of(module: Any, device: str) -> Any:
     """The backbone of a method with the view it was trained on."""
     from sslcourse.evaluate.encoder import Encoder
 
     seen = module.config.augment
-    return Encoder(module.backbone, seen.size, seen.mean, seen.std, pick_device(options.device))
+    return Encoder(module.backbone, seen.size, seen.mean, seen.std, device)
 
 
-def _task(options: Options, folder: Path, view: int) -> Any:
-    from sslcourse.evaluate.leakage import warn_of_leakage
+def _later(module: Any, device: str) -> Callable[[], Any]:
+    return lambda: encoder_of(module, device)
+
+
+def baselines_of(task: Any, module: Any, device: str) -> dict[str, Callable[[], Any]]:
+    """What needs no training: pixels, gradients, and the network of `module` with random weights."""
+    from sslcourse import methods
+
+    return {
+        **untrained_of(task),
+        RANDOM: lambda: encoder_of(methods.build(module.name, module.config), device),
+    }
+
+
+def untrained_of(task: Any) -> dict[str, Callable[[], Any]]:
+    """What needs no network: raw pixels, and histograms of gradients."""
+    from sslcourse.evaluate.baselines import hog_encoder, pixel_encoder
+
+    images = task.labelled[0] if task.pack is None else task.photos()
+    side = min(PIXEL_SIDE, *_side(images))
+    return {PIXELS: lambda: pixel_encoder(images, size=side), HOG: lambda: hog_encoder(size=side)}
+
+
+def task_of(data: Any, module: Any, *, side: int | None = None, seed: int = 0) -> Any:
+    """The `Task` on `data` (a `commands.data.Data`) for a network like that of `module`.
+
+    Args:
+        side: side in pixels of images with dense labels; that of the module's view, or more, by default.
+    """
+    from sslcourse.evaluate.encoder import patch_side
     from sslcourse.evaluate.tasks import Task, whole_side
 
-    data = _data(options, folder, view)
-
-    def classes() -> tuple[Any, Any]:
-        train, test = data.labelled_pair()
-        with warnings.catch_warnings():
-            warnings.simplefilter("always")
-            warn_of_leakage(train, test)
-        return train, test
-
-    side = whole_side(options.data_size or view, 64 if data.name == "shapes" else 96)
-    return Task(data.name, classes, side, data.n_train, data.n_test, options.seed)
-
-
-def evaluate_arm(name: str, module: Any, train: Any, test: Any, protocols: Any, options: Any) -> list[Any]:
-    """Results of one representation: the backbone of a method, or raw pixels where `module` is None."""
-    from sslcourse.evaluate.baselines import pixel_features
-    from sslcourse.evaluate.features import extract_features
-    from sslcourse.evaluate.protocols import evaluate
-
-    features: tuple[Any, Any]
-    if module is None:
-        side = min(PIXEL_SIDE, *_side(train))
-        features = pixel_features(train, test, size=side)
-    else:
-        seen = module.config.augment
-        view = {"size": seen.size, "mean": seen.mean, "std": seen.std, "device": pick_device(options.device)}
-        features = (
-            extract_features(module.backbone, train, **view),
-            extract_features(module.backbone, test, **view),
-        )
-    arguments = {"knn": {"k": options.k, "T": options.T}, "linear": {"solver": options.solver}}
-    return evaluate(features, (train.labels, test.labels), protocols, representation=name, options=arguments)
+    patch = patch_side(module.backbone)
+    view, least = side or module.config.augment.size, 64 if data.name == "shapes" else 96
+    side = whole_side(view, least, patch if isinstance(patch, int) else max(patch))
+    return Task(data.name, data.labelled_pair, side, data.n_train, data.n_test, seed)
 
 
 def pick_device(name: str) -> str:
@@ -175,6 +205,10 @@ def pick_device(name: str) -> str:
 def _side(data: Any) -> tuple[int, int]:
     """(height, width) of `Images` or an `ImageStream`."""
     return tuple(data.images.shape[-2:]) if hasattr(data, "images") else data.size
+
+
+def _folder(run: Path) -> Path:
+    return run if run.is_dir() else run.parent
 
 
 def _data(options: Options, folder: Path, view: int) -> Any:

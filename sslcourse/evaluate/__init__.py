@@ -5,7 +5,7 @@ from sslcourse.evaluate.clustering import cluster_accuracy, clustering_scores, k
 from sslcourse.evaluate.features import extract_features
 from sslcourse.evaluate.fewshot import few_labels, stratified_subset
 from sslcourse.evaluate.knn import knn_accuracy, knn_classify
-from sslcourse.evaluate.linear import LinearProbe, fit_linear, linear_probe
+from sslcourse.evaluate.linear import LinearProbe, fit_linear, linear_probe, linear_probe_features
 from sslcourse.evaluate.result import Result, bootstrap_ci, seed_interval, wilson_interval
 from sslcourse.evaluate.retrieval import (
     average_precision,
@@ -38,6 +38,7 @@ __all__ = [
     "knn_accuracy",
     "knn_classify",
     "linear_probe",
+    "linear_probe_features",
     "mask_boundary",
     "mce",
     "mean_average_precision",

@@ -4,10 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sslcourse.data.rng import step_generator
 from sslcourse.errors import InputError
 from sslcourse.evaluate.encoder import Encoder
-from sslcourse.evaluate.result import Result, bootstrap_ci
+from sslcourse.evaluate.result import Result, mean_result
 from sslcourse.evaluate.segmentation import mask_iou
 
 
@@ -44,11 +43,10 @@ def attention_jaccard(encoder: Encoder, images: Tensor, masks: Tensor, *, mass: 
     big = F.interpolate(heads.float(), masks.shape[1:], mode="nearest-exact") > 0.5
     jaccard = mask_iou(big, masks[:, None].expand_as(big))  # (N, heads)
     best = jaccard.amax(dim=1)
-    low, high = bootstrap_ci(best, generator=step_generator(seed, 0), n_boot=2000)
     detail = {
         "protocol": "attention",
         "mass": mass,
         "one_head": jaccard.mean(dim=0).max().item(),
         "heads": jaccard.mean(dim=0).tolist(),
     }
-    return Result("attention", best.mean().item(), low, high, len(images), "images", detail)
+    return mean_result("attention", best, "images", detail, seed=seed)

@@ -5,6 +5,8 @@ is that of the best one-to-one matching of clusters to classes (Hungarian method
 ARI, NMI and FMI need no matching.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -41,11 +43,17 @@ def cluster_accuracy(pred: Tensor, truth: Tensor) -> float:
     >>> cluster_accuracy(torch.tensor([2, 2, 0, 0]), torch.tensor([0, 0, 1, 0]))
     0.75
     """
+    return matched(pred, truth).double().mean().item()
+
+
+def matched(pred: Tensor, truth: Tensor) -> Tensor:
+    """(N,) bool: is the image's cluster matched to its class? The matching is that of `cluster_accuracy`."""
     from scipy.optimize import linear_sum_assignment  # comes with scikit-learn
 
     counts = contingency(pred, truth).cpu().numpy()
-    rows, columns = linear_sum_assignment(counts, maximize=True)
-    return float(counts[rows, columns].sum() / counts.sum())
+    rows, columns = (torch.from_numpy(index) for index in linear_sum_assignment(counts, maximize=True))
+    class_of = torch.full((len(counts),), -1).scatter_(0, rows, columns).to(pred.device)
+    return class_of[pred] == truth.to(pred.device)
 
 
 def clustering_scores(pred: Tensor, truth: Tensor) -> dict[str, float]:
@@ -110,4 +118,5 @@ def kmeans_accuracy(
     pred = nearest(normalize(test_x.float(), dim=1), centres)
     scores = clustering_scores(pred, test_y.to(pred.device))
     detail = {"protocol": "clustering", "k": k, "seed": seed, "n_train": len(train_x)} | scores
-    return share_result("clustering", scores["acc"], len(test_y), detail)
+    hits = matched(pred, test_y.to(pred.device)).double().cpu()
+    return replace(share_result("clustering", scores["acc"], len(test_y), detail), kept={"each": hits})

@@ -4,19 +4,16 @@ mAP asks each query for itself; micro-AP ranks all (query, image) pairs together
 on the similarity works for all queries (Copydays; DISC21, Douze et al. 2021).
 """
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from sslcourse.data.edits import EDITS, copy_queries
 from sslcourse.data.images import Images
-from sslcourse.data.rng import step_generator
 from sslcourse.errors import InputError
 from sslcourse.evaluate.descriptors import Whitening
 from sslcourse.evaluate.encoder import Encoder
-from sslcourse.evaluate.result import Result, bootstrap_ci
+from sslcourse.evaluate.result import Result, mean_result
 from sslcourse.evaluate.retrieval import micro_average_precision, retrieval_ap
 
 CANDIDATES = 100  # best images of each query that enter micro-AP, as DISC21's evaluation limits them
@@ -51,7 +48,6 @@ def copy_detection(
         raise InputError("Copy detection needs finite features; found NaN or infinity: did the training diverge?")
     ap = retrieval_ap(bank, torch.arange(len(bank)), q, queries.labels)
     per_original = ap.view(len(EDITS), -1).mean(dim=0)  # edits of one image are not independent
-    low, high = bootstrap_ci(per_original, generator=step_generator(seed, 0), n_boot=2000)
     by_kind = ap.view(len(EDITS), -1).mean(dim=1).tolist()
     detail = {
         "protocol": "copy",
@@ -62,7 +58,7 @@ def copy_detection(
         "whitened": whiten_on is not None,
         "seed": seed,
     }
-    return replace(Result("copy", ap.mean().item(), low, high, len(per_original), "originals"), detail=detail)
+    return mean_result("copy", per_original, "originals", detail, seed=seed)
 
 
 def _micro_ap(bank: Tensor, q: Tensor, targets: Tensor) -> Tensor:

@@ -44,7 +44,8 @@ def segmentation_probe(
     iou = iou_of_classes(each.sum(dim=0))
     counts = _resamples(len(each), seed)
     drawn = (counts @ each.double().flatten(1)).view(-1, n_classes, n_classes)
-    low, high = _ends(iou_of_classes(drawn).nanmean(dim=1))
+    draws = iou_of_classes(drawn).nanmean(dim=1)
+    low, high = _ends(draws)
     detail = {
         "protocol": "segmentation",
         "head": head,
@@ -54,7 +55,7 @@ def segmentation_probe(
         "pixel_accuracy": (each.sum(dim=0).diagonal().sum() / each.sum()).item(),
         "iou": {name: value for name, value in zip(train.classes, iou.tolist(), strict=True) if value == value},
     }
-    return Result("segmentation", iou.nanmean().item(), low, high, len(test), "images", detail)
+    return Result("segmentation", iou.nanmean().item(), low, high, len(test), "images", detail, {"draws": draws})
 
 
 def depth_probe(
@@ -76,7 +77,8 @@ def depth_probe(
         sums.append(torch.stack([v.sum(dim=(1, 2)) for v in (known.double(), y, y.square(), error)], dim=1))
     each = torch.cat(sums)  # (N, 4): pixels, sum y, sum y^2, squared error
     score = _explained(each.sum(dim=0))
-    low, high = _ends(_explained(_resamples(len(each), seed) @ each))
+    draws = _explained(_resamples(len(each), seed) @ each)
+    low, high = _ends(draws)
     total = each.sum(dim=0)
     detail = {
         "protocol": "depth",
@@ -86,7 +88,7 @@ def depth_probe(
         "n_train": len(train),
         "rmse": (total[3] / total[0]).sqrt().item(),
     }
-    return Result("depth", score.item(), low, high, len(test), "images", detail)
+    return Result("depth", score.item(), low, high, len(test), "images", detail, {"draws": draws})
 
 
 def _fit(

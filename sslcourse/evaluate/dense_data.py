@@ -89,7 +89,7 @@ def coco_classes(pack: CocoPack, size: int = 96, *, n_classes: int = 8) -> Dense
     found = torch.stack(maps)
     present = torch.stack([torch.bincount(m.flatten(), minlength=256) > 0 for m in found]).sum(dim=0)
     present[0] = 0  # unlabelled
-    chosen = present.sort(descending=True, stable=True).indices[:n_classes]
+    chosen = present.sort(descending=True, stable=True).indices[: min(n_classes, int((present > 0).sum()))]
     lookup = torch.full((256,), IGNORE)
     lookup[chosen] = torch.arange(len(chosen))
     return DenseData(torch.stack(images), lookup[found], [pack.categories[int(c)] for c in chosen], "coco")

@@ -19,7 +19,7 @@ from sslcourse.data.rng import mix, step_generator
 from sslcourse.data.zips import CocoPack
 from sslcourse.errors import InputError
 from sslcourse.evaluate.dense_data import squash
-from sslcourse.evaluate.encoder import Encoder, dense_features
+from sslcourse.evaluate.encoder import Encoder, dense_features, patch_side, resize_to_multiple
 from sslcourse.evaluate.result import Result
 from sslcourse.train.optim import warmup_cosine
 
@@ -76,7 +76,7 @@ def coco_boxes(pack: CocoPack, size: int = 96, *, n_classes: int = 8) -> BoxData
     items = [pack[i] for i in pack.with_masks]
     things = [[s for s in item.segments if s.is_thing and not s.is_crowd] for item in items]
     counts = torch.bincount(torch.tensor([s.category_id for kept in things for s in kept]), minlength=256)
-    chosen = counts.sort(descending=True, stable=True).indices[:n_classes].tolist()
+    chosen = counts.sort(descending=True, stable=True).indices[: min(n_classes, int((counts > 0).sum()))].tolist()
     images, boxes, labels = [], [], []
     for item, kept in zip(items, things, strict=True):
         found = [s for s in kept if s.category_id in chosen]
@@ -122,7 +122,8 @@ def detection_transfer(
         model = _detector(encoder, train, finetune)
         _train(model, train, encoder.where, epochs, batch_size, lr, seed)
     found = _detect(model, test.images, encoder.where, batch_size)
-    scores, low, high = coco_ap(test, found, seed=seed)
+    scores, draws = coco_ap(test, found, seed=seed)
+    low, high = draws.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     detail = {
         "protocol": "detection",
         "finetune": finetune,
@@ -133,13 +134,13 @@ def detection_transfer(
         "seed": seed,
         **scores,
     }
-    return Result("detection", scores["AP"], low, high, len(test), "images", detail)
+    return Result("detection", scores["AP"], low, high, len(test), "images", detail, {"draws": draws})
 
 
 def coco_ap(
     truth: BoxData, found: Sequence[dict[str, Tensor]], *, seed: int = 0, n_boot: int = 200
-) -> tuple[dict[str, float], float, float]:
-    """AP, AP50 and AP75 of detections, and the ends of a 95 % bootstrap interval of AP over the images.
+) -> tuple[dict[str, float], Tensor]:
+    """AP, AP50 and AP75 of detections, and (n_boot,) APs of bootstrap samples of the images.
 
     Args:
         found: for every image "boxes" (K, 4) x1 y1 x2 y2, "scores" (K,) and "labels" (K,).
@@ -151,7 +152,7 @@ def coco_ap(
         for box, score, label in zip(_xywh(one["boxes"]), one["scores"].tolist(), one["labels"].tolist(), strict=True):
             result.append({"image_id": i, "category_id": label + 1, "bbox": box, "score": score})
     if not result:
-        return {"AP": 0.0, "AP50": 0.0, "AP75": 0.0}, 0.0, 0.0
+        return {"AP": 0.0, "AP50": 0.0, "AP75": 0.0}, torch.zeros(n_boot, dtype=torch.float64)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports every step
         ground.createIndex()
         e = evaluation(ground, ground.loadRes(result), "bbox")
@@ -168,9 +169,8 @@ def coco_ap(
             )
             e.accumulate()
             draws.append(_mean_ap(e.eval["precision"]))
-    low, high = np.nanquantile(draws, [0.025, 0.975]).tolist()
     scores = {"AP": _mean_ap(precision), "AP50": _mean_ap(precision[0]), "AP75": _mean_ap(precision[5])}
-    return scores, low, high
+    return scores, torch.tensor(draws, dtype=torch.float64)
 
 
 class _Map(nn.Module):
@@ -198,7 +198,10 @@ def _detector(encoder: Encoder, data: BoxData, finetune: bool) -> Any:
     from torchvision.models.detection.anchor_utils import AnchorGenerator
     from torchvision.models.detection.fcos import FCOS, FCOSHead
 
-    height, width = data.images.shape[2:]
+    patch = patch_side(encoder.backbone)
+    patch = patch if isinstance(patch, int) else max(patch)
+    # torchvision resizes images and boxes together, so places of the map stay where the boxes say.
+    height, width = resize_to_multiple(data.images[:1], patch).shape[2:]
     maps = encoder.maps(data.images[:1])
     stride = height // maps.shape[2]
     backbone = deepcopy(encoder.backbone).requires_grad_(finetune)
@@ -213,6 +216,7 @@ def _detector(encoder: Encoder, data: BoxData, finetune: bool) -> Any:
         anchor_generator=AnchorGenerator(((stride,),), ((1.0,),)),
         head=FCOSHead(WIDTH, 1, n_classes, num_convs=2),
         score_thresh=0.05,
+        size_divisible=32 if patch == 1 else patch,
     )
     return model.to(encoder.where)
 

@@ -54,8 +54,18 @@ class Encoder:
         """(N, D) features of `Images`, or of (N, 3, H, W) uint8."""
         return extract_features(self.backbone, data, **self.view)
 
+    def vectors(self, views: Tensor) -> Tensor:
+        """(N, D) features of (N, 3, H, W) float views that are standardised already, on the CPU."""
+        self.backbone.to(self.where)
+        with frozen(self.backbone), torch.inference_mode():
+            parts = [self.backbone(x.to(self.where)).float().cpu() for x in views.split(self.batch_size)]
+        return torch.cat(parts).clone()
+
     def maps(self, images: Tensor) -> Tensor:
-        """(N, D, h, w) features of (N, 3, H, W) uint8 images at their own size, on the CPU."""
+        """(N, D, h, w) features of (N, 3, H, W) uint8 images at their own size, on the CPU.
+
+        A ViT sees them at the nearest size that its patches fill.
+        """
         return torch.cat([m.cpu() for m in self._batches(images, lambda x: dense_features(self.backbone, x))])
 
     def clips(self, video: Tensor) -> Tensor:
@@ -75,6 +85,7 @@ class Encoder:
             raise InputError(f"Feature maps need (N, 3, H, W) uint8 images; got {images.dtype} {tuple(images.shape)}.")
         device = self.where
         self.backbone.to(device)
+        images = resize_to_multiple(images, patch_side(self.backbone))
         mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (self.mean, self.std))
         with frozen(self.backbone), torch.inference_mode():
             return [
@@ -116,9 +127,15 @@ def class_attention(backbone: Any, x: Tensor) -> Tensor:
     return attention[:, :, 0, -h * w :].unflatten(2, (h, w))
 
 
-def resize_to_multiple(images: Tensor, multiple: int) -> Tensor:
+def patch_side(backbone: nn.Module) -> int | tuple[int, int]:
+    """Side in pixels, or (height, width), of a ViT's patches; 1 for a network without."""
+    return getattr(getattr(backbone, "patch_embed", None), "patch_size", 1)
+
+
+def resize_to_multiple(images: Tensor, multiple: int | tuple[int, int]) -> Tensor:
     """(N, 3, H, W) uint8 whose sides are brought to the nearest multiple, as a ViT's patches need."""
-    height, width = (max(multiple, round(side / multiple) * multiple) for side in images.shape[-2:])
+    each = (multiple, multiple) if isinstance(multiple, int) else multiple
+    height, width = (max(m, round(s / m) * m) for s, m in zip(images.shape[-2:], each, strict=True))
     if (height, width) == tuple(images.shape[-2:]):
         return images
     resized = F.interpolate(images.float(), (height, width), mode="bilinear", antialias=True)
@@ -126,6 +143,6 @@ def resize_to_multiple(images: Tensor, multiple: int) -> Tensor:
 
 
 def _grid(backbone: Any, x: Tensor) -> tuple[int, int]:
-    patch = backbone.patch_embed.patch_size
+    patch = patch_side(backbone)
     ph, pw = (patch, patch) if isinstance(patch, int) else patch
     return x.shape[-2] // ph, x.shape[-1] // pw

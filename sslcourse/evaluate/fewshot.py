@@ -1,5 +1,6 @@
 """Few labels: how far does a frozen representation come with 1 % or 10 % of them?"""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -71,4 +72,4 @@ def few_labels(
         values.append(result.value)
     found = seed_interval(values, "few_labels")
     detail = {"protocol": "few_labels", "fraction": fraction, "n_labels": n_labels, "n_test": len(test_y), "seed": seed}
-    return Result(found.name, found.value, found.low, found.high, found.n, "subsets", detail | found.detail)
+    return replace(found, over="subsets", detail=detail | found.detail)

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from sslcourse.errors import InputError
+from sslcourse.evaluate.paired import is_comparison
 from sslcourse.evaluate.protocols import PROTOCOLS
 from sslcourse.evaluate.result import Result
 
 _INK, _BASELINE = "#0b5394", "#8a8a8a"
+_COLORS = (_INK, "#b45f06", "#38761d", "#741b47")  # of trained representations; dark enough on white
 
 
 def plot_results(results: Sequence[Result], path: Path, *, title: str = "", baselines: Sequence[str] = ()) -> None:
@@ -22,7 +24,7 @@ def plot_results(results: Sequence[Result], path: Path, *, title: str = "", base
     Raises:
         InputError: matplotlib is not installed.
     """
-    protocols, names = _rows_and_columns(results)
+    results, protocols, names = _rows_and_columns(results)
     columns = min(len(protocols), 4)
     lines = math.ceil(len(protocols) / columns)
     size = (1.6 + 3.2 * columns, 0.3 + lines * (1.0 + 0.36 * len(names)))
@@ -38,7 +40,7 @@ def plot_results(results: Sequence[Result], path: Path, *, title: str = "", base
             error = None if math.isnan(r.low) else [[r.value - r.low], [r.high - r.value]]
             ax.errorbar(r.value, y, xerr=error, fmt="o", color=color, capsize=3, markersize=5)
             ax.annotate(f"{r.value:.3f}", (r.value, y), xytext=(0, 6), textcoords="offset points", ha="center", size=8)
-        counts = sorted({f"{r.n} {r.over}" for r in shown})
+        counts = sorted({r.counted for r in shown})
         ax.set_xlabel(f"{_measure(protocol)}\n95 % interval over {' or '.join(counts)}")
         ax.grid(axis="x", color="#dddddd", linewidth=0.8)
         ax.set_axisbelow(True)
@@ -61,17 +63,19 @@ def plot_ranking(results: Sequence[Result], path: Path, *, title: str = "", base
 
     Args: as in `plot_results`.
     """
-    protocols, names = _rows_and_columns(results)
-    figure = _figure((2.6 + 1.15 * len(protocols), 1.2 + 0.4 * len(names)))
+    results, _, names = _rows_and_columns([r for r in results if _ranks(r.detail["protocol"])])
+    columns = list(dict.fromkeys(map(_column, results)))
+    figure = _figure((2.6 + 0.95 * len(columns), 1.6 + 0.4 * len(names)))
     ax = figure.subplots()
     places: dict[str, list[tuple[int, int, bool]]] = {name: [] for name in names}
-    for column, protocol in enumerate(protocols):
-        order = sorted((r for r in results if r.detail["protocol"] == protocol), key=lambda r: -r.value)
+    for column, of in enumerate(columns):
+        order = sorted((r for r in results if _column(r) == of), key=lambda r: -r.value)
         for rank, r in enumerate(order):
             unsure = rank > 0 and not r.high < order[rank - 1].low
             places[r.detail["representation"]].append((column, rank + 1, unsure))
+    trained = [name for name in names if name not in baselines]
     for i, (name, line) in enumerate(places.items()):
-        color = _BASELINE if name in baselines else _INK
+        color = _BASELINE if name in baselines else _COLORS[trained.index(name) % len(_COLORS)]
         style = ("-", "--", ":", "-.")[i % 4]
         ax.plot([c for c, _, _ in line], [rank for _, rank, _ in line], style, color=color, linewidth=1.5)
         for column, rank, unsure in line:
@@ -79,10 +83,11 @@ def plot_ranking(results: Sequence[Result], path: Path, *, title: str = "", base
         if line:
             column, rank, _ = line[-1]
             ax.annotate(name, (column, rank), xytext=(10, 0), textcoords="offset points", va="center", size=9)
-    ax.set_xticks(range(len(protocols)), [f"{p}\n{_measure(p, short=True)}" for p in protocols], size=8)
+    labels = ["\n".join((protocol, *of, _measure(protocol, short=True))) for protocol, *of in columns]
+    ax.set_xticks(range(len(columns)), labels, size=7)
     ax.set_yticks(range(1, len(names) + 1))
     ax.set_ylim(len(names) + 0.5, 0.5)
-    ax.set_xlim(-0.3, len(protocols) - 1 + 1.4)
+    ax.set_xlim(-0.3, len(columns) - 1 + 1.6)
     ax.set_ylabel("rank")
     ax.spines[["top", "right"]].set_visible(False)
     ax.set_title("hollow: the interval overlaps that of the next better one", size=8, loc="left")
@@ -91,9 +96,38 @@ def plot_ranking(results: Sequence[Result], path: Path, *, title: str = "", base
     figure.savefig(path, dpi=150)
 
 
-def _rows_and_columns(results: Sequence[Result]) -> tuple[list[str], list[str]]:
+def plot_histograms(results: Sequence[Result], path: Path, *, title: str = "") -> None:
+    """Cosines of pairs of images of one class and of two, one panel a representation, from results of `pair_auc`."""
+    shown = [r for r in results if "edges" in r.kept]
+    figure = _figure((1.0 + 2.6 * len(shown), 2.6))
+    for ax, r in zip(figure.subplots(1, len(shown), squeeze=False).flat, shown, strict=True):
+        for kind, color, label in (("negative", _BASELINE, "two classes"), ("positive", _INK, "one class")):
+            counts = r.kept[kind].double()
+            ax.stairs((counts / counts.sum()).tolist(), r.kept["edges"].tolist(), color=color, label=label)
+        ax.set_title(f"{r.detail['representation']}: AUC {r.value:.3f} {r.interval}", size=8, loc="left")
+        ax.set_xlabel("cosine similarity of two images", size=8)
+        ax.set_yticks([])
+        ax.spines[["top", "right", "left"]].set_visible(False)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    if title:
+        figure.suptitle(f"{title}: {shown[0].n} images", size=10)
+    figure.savefig(path, dpi=150)
+
+
+def _rows_and_columns(results: Sequence[Result]) -> tuple[list[Result], list[str], list[str]]:
+    """Results of models (not of pairs of them), their protocols and their representations."""
+    results = [r for r in results if not is_comparison(r)]
     protocols = list(dict.fromkeys(r.detail["protocol"] for r in results))
-    return protocols, list(dict.fromkeys(r.detail["representation"] for r in results))
+    return results, protocols, list(dict.fromkeys(r.detail["representation"] for r in results))
+
+
+def _column(result: Result) -> tuple[str, ...]:
+    """The protocol, and the data where results of several sets of images stand side by side."""
+    return (result.detail["protocol"], *([result.detail["data"]] if "data" in result.detail else []))
+
+
+def _ranks(protocol: str) -> bool:
+    return protocol not in PROTOCOLS or PROTOCOLS[protocol].ranks
 
 
 def _measure(protocol: str, short: bool = False) -> str:

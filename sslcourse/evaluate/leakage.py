@@ -13,7 +13,9 @@ class LeakageWarning(UserWarning):
 
 
 def image_hashes(data: Any) -> list[bytes]:
-    """A 16-byte hash of the pixels of every image of `Images`, an `ImageStream`, or (N, 3, H, W) uint8."""
+    """A 16-byte hash of the pixels of every image of `Images`, an `ImageStream` or (N, 3, H, W) uint8, of every clip of
+    (N, 3, T, H, W) uint8.
+    """
     if isinstance(data, Tensor):
         return [_hash(image) for image in data.cpu().numpy()]
     batches = data.batches(256, shuffle=False, drop_last=False)
@@ -33,9 +35,10 @@ def warn_of_leakage(train: Any, test: Any) -> int:
     """
     found = overlap(train, test)
     if found:
+        things = "clips" if isinstance(test, Tensor) and test.ndim == 5 else "images"
         some = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
         warnings.warn(
-            f"LEAKAGE: {len(found)} of {len(test)} test images are also in the training set (test images {some}); "
+            f"LEAKAGE: {len(found)} of {len(test)} test {things} are also in the training set (test {things} {some}); "
             "remove them before you believe the result.",
             LeakageWarning,
             stacklevel=2,

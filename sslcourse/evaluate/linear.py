@@ -16,10 +16,11 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from sslcourse.data.rng import step_generator
 from sslcourse.errors import InputError, unknown
+from sslcourse.evaluate.features import extract_features
 from sslcourse.evaluate.result import Result, accuracy
 
 L2 = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -110,6 +111,28 @@ def fit_linear(
     if solver == "sgd":
         detail |= {"epochs": epochs, "batch_size": batch_size}
     return LinearProbe(mean, std, head[:-1].T.contiguous(), head[-1], detail)
+
+
+def linear_probe_features(backbone: nn.Module, train: Any, test: Any, **view: Any) -> tuple[Tensor, Tensor]:
+    """What a linear probe sees of images: features of the frozen backbone, standardised by those of training alone.
+
+    The backbone is in eval mode meanwhile and no gradient is kept; views are centred, never augmented. `fit_linear`
+    standardises once more, which then changes nothing.
+
+    Args:
+        backbone: (B, 3, size, size) float -> (B, D).
+        train, test: `Images`, or (N, 3, H, W) uint8.
+        view: `size`, `mean`, `std`, `batch_size` and `device` of `extract_features`.
+
+    Returns:
+        (N, D) and (M, D) float32; a constant feature becomes 0.
+
+    Raises:
+        InputError: as `extract_features`.
+    """
+    x, q = (extract_features(backbone, data, **view) for data in (train, test))
+    mean, std = _moments(x)
+    return (x - mean) / std, (q - mean) / std
 
 
 def linear_probe(

@@ -115,9 +115,10 @@ def localisation_result(
         again = [Truth(n, t.label, t.extent) for n, c in enumerate(drawn) for t in truths[c]]
         found_again = [Found(n, f.label, f.score, f.extent) for n, c in enumerate(drawn) for f in founds[c]]
         draws.append(mean_ap(again, found_again, kept, threshold))
-    low, high = torch.tensor(draws).double().quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    kept_draws = torch.tensor(draws, dtype=torch.float64)
+    low, high = kept_draws.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     detail = {"protocol": name, "iou": threshold, "n_found": len(found), "seed": seed}
-    return Result(name, value, low, high, len(clips), "clips", detail)
+    return Result(name, value, low, high, len(clips), "clips", detail, {"draws": kept_draws})
 
 
 def run_lengths(labels: Tensor) -> list[tuple[int, int, int]]:

@@ -35,12 +35,14 @@ class Protocol:
         measure: what its number is, for axes.
         run: what `FEATURES` and `ENCODERS` of this module say.
         trains: whether the network itself is trained, so that it has to have weights.
+        ranks: whether more is better, so that representations can be put in order by it.
     """
 
     about: str
     measure: str
     run: Callable[..., Result]
     trains: bool = False
+    ranks: bool = True
 
 
 def _later(module: str, name: str) -> Callable[..., Any]:
@@ -60,11 +62,24 @@ FEATURES: dict[str, Protocol] = {
         "Do k-means clusters match the classes?", "accuracy", _later("clustering", "kmeans_accuracy")
     ),
     "retrieval": Protocol("Does an image rank its class first?", "mAP", _later("retrieval", "retrieval_map")),
+    "spread": Protocol(
+        "Do features point into all directions?", "std", _later("diagnostics", "spread_of_features"), ranks=False
+    ),
+    "rankme": Protocol(
+        "How many dimensions are in use?", "RankMe", _later("diagnostics", "rank_of_features"), ranks=False
+    ),
+    "uniformity": Protocol(
+        "Do features fill the sphere evenly?",
+        "uniformity, lower is more even",
+        _later("diagnostics", "uniformity_of_features"),
+        ranks=False,
+    ),
+    "pair_auc": Protocol("Are images of one class more similar?", "AUC of pairs", _later("diagnostics", "pair_auc")),
 }
 
 
 def _finetune(encoder: "Encoder", task: "Task", **options: Any) -> Result:
-    train, test = task.labelled
+    train, test = task.resident
     view = {"size": encoder.size, "mean": encoder.mean, "std": encoder.std, "device": encoder.device}
     return _later("finetune", "finetune")(encoder.backbone, train, test, seed=task.seed, **view, **options)
 
@@ -84,7 +99,9 @@ def _attention(encoder: "Encoder", task: "Task", **options: Any) -> Result:
 
 
 def _video(encoder: "Encoder", task: "Task", **options: Any) -> Result:
-    return _later("video", "video_segmentation")(encoder, task.followed, seed=task.seed, **options)
+    return _later("video", "video_segmentation")(
+        encoder, task.followed, **{"short_side": task.side, "seed": task.seed, **options}
+    )
 
 
 def _on(module: str, name: str, part: str) -> Callable[..., Result]:
@@ -104,7 +121,7 @@ ENCODERS: dict[str, Protocol] = {
     "robustness": Protocol(
         "The linear probe on corrupted images.",
         "accuracy under corruption",
-        _on("robustness", "corruption_robustness", "labelled"),
+        _on("robustness", "corruption_robustness", "resident"),
     ),
     "shift": Protocol(
         "The linear probe on sketches of the embedded world.",
@@ -129,11 +146,29 @@ ENCODERS: dict[str, Protocol] = {
         "mAP at tIoU 0.5",
         _on("actions", "temporal_localisation", "untrimmed"),
     ),
+    "zero_shot": Protocol(
+        "Can it name motions it never saw by their attributes?",
+        "accuracy",
+        _on("actions", "zero_shot_actions", "clips"),
+    ),
     "tubes": Protocol(
         "And where, in every frame?", "mAP at tube IoU 0.5", _on("actions", "tube_localisation", "clips")
     ),
+    "alignment": Protocol(
+        "How far apart are two views of one image?",
+        "squared distance",
+        _on("diagnostics", "alignment_of_views", "resident"),
+        ranks=False,
+    ),
+    "cka": Protocol(
+        "How much of it is only how the pixels look?",
+        "CKA with raw pixels",
+        _on("diagnostics", "cka_with_pixels", "resident"),
+        ranks=False,
+    ),
 }
 PROTOCOLS: dict[str, Protocol] = {**FEATURES, **ENCODERS}
+DIAGNOSTICS = ("spread", "rankme", "uniformity", "alignment", "pair_auc", "cka")
 
 
 def evaluate(

@@ -6,7 +6,7 @@ Two questions need two intervals. "How well does *this model* do?" varies over t
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from statistics import NormalDist, fmean, stdev
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sslcourse.data.rng import step_generator
 from sslcourse.errors import InputError
 
 
@@ -28,6 +29,10 @@ class Result:
         n: how many observations the interval is over.
         over: what these observations are, "images" or "seeds".
         detail: everything needed to repeat the measurement, plain JSON values.
+        kept: what a paired comparison with another model on the same test set needs (`evaluate.paired`); not saved.
+            "each": (n,) scores of the observations, `value` is their mean. "draws": (B,) values of a score that is no
+            mean, on B resamples of the observations, the same ones for every model. "jackknife": its values without one
+            group of the observations each.
     """
 
     name: str
@@ -37,16 +42,23 @@ class Result:
     n: int
     over: str = "images"
     detail: dict[str, Any] = field(default_factory=dict)
+    kept: dict[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.name}: {self.value:.3f} {self.interval} (n = {self.n} {self.over})"
 
     @property
+    def counted(self) -> str:
+        """What the interval is over, and what each run was tested on: "1000 images", "5 seeds x 1000 images"."""
+        return f"{self.n} {self.over}" + (f" x {self.detail['each_on']}" if "each_on" in self.detail else "")
+
+    @property
     def interval(self) -> str:
-        """The interval as it stands in tables."""
+        """The interval as it stands in tables; signed for a difference."""
         if math.isnan(self.low):
             return "[no interval from 1]"
-        return f"[{self.low:.3f}, {self.high:.3f}]"
+        sign = "+" if "minus" in self.detail else ""
+        return f"[{self.low:{sign}.3f}, {self.high:{sign}.3f}]"
 
 
 def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -111,19 +123,28 @@ def seed_interval(values: Sequence[float], name: str = "", level: float = 0.95) 
     n = len(values)
     if n == 0:
         raise InputError("seed_interval needs at least one run.")
-    mean = fmean(values)
+    mean, kept = fmean(values), {"each": torch.tensor(values, dtype=torch.float64)}
     if n == 1:
-        return Result(name, mean, math.nan, math.nan, 1, "seeds", {"values": list(values)})
+        return Result(name, mean, math.nan, math.nan, 1, "seeds", {"values": list(values)}, kept)
     from scipy.special import stdtrit  # comes with scikit-learn; only reports need it
 
     half = float(stdtrit(n - 1, 0.5 + level / 2)) * stdev(values) / math.sqrt(n)
-    return Result(name, mean, mean - half, mean + half, n, "seeds", {"values": list(values)})
+    return Result(name, mean, mean - half, mean + half, n, "seeds", {"values": list(values)}, kept)
 
 
 def share_result(name: str, share: float, n: int, detail: dict[str, Any] | None = None) -> Result:
     """A share of hits among n test images with its Wilson interval."""
     low, high = wilson_interval(round(share * n), n)
     return Result(name, share, low, high, n, "images", detail or {})
+
+
+def mean_result(
+    name: str, each: Tensor, over: str, detail: dict[str, Any], *, seed: int = 0, n_boot: int = 2000
+) -> Result:
+    """The mean of one score an observation, (n,), with its bootstrap interval."""
+    low, high = bootstrap_ci(each, generator=step_generator(seed, 0), n_boot=n_boot)
+    kept = {"each": each.detach().double().cpu()}
+    return Result(name, kept["each"].mean().item(), low, high, len(each), over, detail, kept)
 
 
 def accuracy(name: str, scores: Tensor, truth: Tensor, detail: dict[str, Any]) -> Result:
@@ -134,20 +155,33 @@ def accuracy(name: str, scores: Tensor, truth: Tensor, detail: dict[str, Any]) -
         truth: (N,) int64.
     """
     right = scores.sort(dim=1, descending=True, stable=True).indices[:, :5] == truth.to(scores.device)[:, None]
-    top1, top5 = right[:, 0].double().mean().item(), right.any(dim=1).double().mean().item()
-    return share_result(name, top1, len(truth), detail | {"top5": top5})
+    hits = right[:, 0].double().cpu()
+    low, high = wilson_interval(int(hits.sum()), len(hits))
+    detail = detail | {"top5": right.any(dim=1).double().mean().item()}
+    return Result(name, hits.mean().item(), low, high, len(hits), "images", detail, {"each": hits})
 
 
 def save_results(results: Iterable[Result], path: Path) -> None:
     """Write `results` as a JSON list, whole or not at all; a NaN becomes null so that any reader can parse it."""
     from sslcourse.train.checkpoint import write_json
 
-    rows = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(r).items()} for r in results]
-    write_json(path, rows)
+    write_json(path, [to_json(r) for r in results])
+
+
+def to_json(result: Result) -> dict[str, Any]:
+    """A result without what it keeps, as plain JSON values."""
+    row = {f.name: getattr(result, f.name) for f in fields(result) if f.name != "kept"}
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
+
+
+def from_json(row: dict[str, Any]) -> Result:
+    """The result that `to_json` made a row of."""
+    known: dict[str, Any] = {k: math.nan if v is None else v for k, v in row.items()}
+    return Result(**known)
 
 
 def print_results(results: Iterable[Result], title: str = "") -> None:
-    """One table on standard output: name, value, 95 % interval, n."""
+    """One table on standard output: name, value, 95 % interval, n; a line between the protocols."""
     from rich.console import Console
     from rich.table import Table
 
@@ -155,6 +189,11 @@ def print_results(results: Iterable[Result], title: str = "") -> None:
     table.add_column("what")
     for column in ("value", "95 % interval", "n"):
         table.add_column(column, justify="right")
+    before = None
     for r in results:
-        table.add_row(r.name, f"{r.value:.3f}", r.interval, f"{r.n} {r.over}")
+        if before not in (None, r.detail.get("protocol")):
+            table.add_section()
+        before = r.detail.get("protocol")
+        value = f"{r.value:+.3f}" if "minus" in r.detail else f"{r.value:.3f}"
+        table.add_row(r.name, value, r.interval, r.counted)
     Console(markup=False).print(table)

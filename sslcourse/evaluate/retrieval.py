@@ -15,9 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sslcourse.data.rng import step_generator
 from sslcourse.errors import InputError, unknown
-from sslcourse.evaluate.result import Result, bootstrap_ci
+from sslcourse.evaluate.result import Result, mean_result
 
 Rule = Literal["trapezoid", "step"]
 _CHUNK_BYTES = 16 * 2**20  # of similarities held at once; ranking them takes about ten times that
@@ -179,9 +178,8 @@ def retrieval_map(
     answered = ap[~ap.isnan()]
     if not len(answered):
         raise InputError("Retrieval needs a query whose class is in the bank; there is none.")
-    low, high = bootstrap_ci(answered, generator=step_generator(seed, 0), n_boot=2000)
     detail = {"protocol": "retrieval", "rule": rule, "n_bank": len(bank), "left_out": len(ap) - len(answered)}
-    return Result("retrieval", answered.mean().item(), low, high, len(answered), "images", detail)
+    return mean_result("retrieval", answered, "images", detail, seed=seed)
 
 
 def _ranked(scores: Tensor, relevant: Tensor, junk: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -19,10 +19,12 @@ from sslcourse.data.images import Images
 from sslcourse.data.rng import step_generator
 from sslcourse.errors import InputError
 from sslcourse.evaluate.encoder import Encoder
+from sslcourse.evaluate.fewshot import stratified_subset
 from sslcourse.evaluate.linear import fit_linear
-from sslcourse.evaluate.result import Result, accuracy, bootstrap_ci
+from sslcourse.evaluate.result import Result, accuracy, mean_result
 
 SEVERITIES = (1, 2, 3, 4, 5)
+LADDER = (0.05, 0.2, 1.0)  # shares of the training labels that `domain_shift` fits a probe on
 
 
 def mce(errors: Tensor, reference: Tensor) -> Tensor:
@@ -126,39 +128,56 @@ def corruption_robustness(
     def predict(images: Tensor) -> Tensor:
         return probe(encoder(images)).argmax(dim=1)
 
-    clean = (predict(test.images) == test.labels.to(probe.weight.device)).double().mean().item()
+    clean = (predict(test.images) == test.labels.to(probe.weight.device)).cpu()
     hits = corruption_hits(predict, test.images, test.labels, kinds=kinds, severities=severities, seed=seed)
     return robustness_result(hits, clean, kinds, seed=seed)
 
 
-def domain_shift(encoder: Encoder, train: Images, test: Images, shifted: Images, **options: Any) -> Result:
+def domain_shift(
+    encoder: Encoder, train: Images, test: Images, shifted: Images, *, seed: int = 0, **options: Any
+) -> Result:
     """Accuracy on `shifted` of a linear probe on `train`; `detail` has that on `test`, from the same domain as `train`.
 
-    `fit_logit_line` over several models then says which of them is more robust than its accuracy explains.
+    Probes on a part of the training labels are weaker models of the same kind: `detail["ladder"]` has the two
+    accuracies of each, for `fit_logit_line` (`evaluate.paired.effective_robustness_result` does that).
+
+    Args:
+        options: those of `fit_linear`.
     """
-    probe = fit_linear(encoder(train), train.labels, n_cls=len(train.classes) or None, **options)
-    detail = {"protocol": "shift", "shifted": shifted.name, **probe.detail}
-    unshifted = accuracy("test", probe(encoder(test)), test.labels, {})
-    return accuracy("shift", probe(encoder(shifted)), shifted.labels, detail | {"unshifted_accuracy": unshifted.value})
+    n_cls = len(train.classes) or None
+    x, sets = encoder(train), (test, shifted)
+    features = [encoder(images) for images in sets]
+    rungs = []
+    for share in LADDER:
+        rows = stratified_subset(train.labels, share, seed)
+        probe = fit_linear(x[rows.to(x.device)], train.labels[rows], n_cls=n_cls, seed=seed, **options)
+        scores = [probe(f) for f in features]
+        rungs.append([(s.argmax(dim=1).cpu() == d.labels.cpu()).float() for s, d in zip(scores, sets, strict=True)])
+    ladder = [[hits.mean().item() for hits in pair] for pair in rungs]
+    detail = {"protocol": "shift", "shifted": shifted.name, **probe.detail, "unshifted_accuracy": ladder[-1][0]}
+    detail["ladder"] = [[share, *pair] for share, pair in zip(LADDER, ladder, strict=True)]
+    result = accuracy("shift", scores[1], shifted.labels, detail)
+    if len(test) == len(shifted):
+        result.kept["ladder"] = torch.stack([torch.stack(part) for part in zip(*rungs, strict=True)])  # (2, rungs, N)
+    return result
 
 
-def robustness_result(hits: Tensor, clean: float, kinds: Sequence[str], *, seed: int = 0) -> Result:
+def robustness_result(hits: Tensor, clean: Tensor, kinds: Sequence[str], *, seed: int = 0) -> Result:
     """Mean accuracy over corruptions and severities; `detail` keeps the errors that `mce` takes.
 
     Args:
         hits: of `corruption_hits`.
-        clean: accuracy on the clean images.
+        clean: (N,) bool, which clean images are recognised.
     """
-    per_image = hits.double().mean(dim=(0, 1))
-    low, high = bootstrap_ci(per_image, generator=step_generator(seed, 0), n_boot=2000)
-    errors = 1 - hits.double().mean(dim=2)
     detail = {
         "protocol": "robustness",
-        "clean_accuracy": clean,
-        "errors": dict(zip(kinds, errors.tolist(), strict=True)),
+        "clean_accuracy": clean.double().mean().item(),
+        "errors": dict(zip(kinds, (1 - hits.double().mean(dim=2)).tolist(), strict=True)),
         "seed": seed,
     }
-    return Result("robustness", per_image.mean().item(), low, high, len(per_image), "images", detail)
+    result = mean_result("robustness", hits.double().mean(dim=(0, 1)), "images", detail, seed=seed)
+    result.kept.update(hits=hits, clean=clean)
+    return result
 
 
 def _mean_ratio(ours: Tensor, reference: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
 """What a protocol is run on: one source of data, and the labels of every kind that it has.
 
 The embedded world has all of them. A set of labelled images has classes; COCO and DAVIS archives have masks and boxes.
-Whatever a source lacks is said in one sentence.
+Whatever a source lacks is said in one sentence, and whoever tests on what they train on is warned.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ from sslcourse.data.zips import Clip, CocoPack, DavisPack, open_zip
 from sslcourse.errors import InputError
 from sslcourse.evaluate import dense_data
 from sslcourse.evaluate.dense_data import DenseData
+from sslcourse.evaluate.leakage import LeakageWarning, warn_of_leakage
 
 SCENES = (400, 200)  # scenes of the embedded world for training and testing dense protocols
 CLIPS = (400, 200)  # clips of it for training and testing recognition
@@ -32,7 +34,7 @@ class Task:
     Attributes:
         source: name or path of the data; "shapes" is the embedded world.
         classes: () -> (train, test) `Images` with labels.
-        side: side in pixels of images with dense labels, a multiple of 16 (the largest patch).
+        side: side in pixels of images with dense labels, see `whole_side`.
         n_train, n_test: so many images; None is all of them, or what the protocol takes of an endless world.
         seed: of every choice.
     """
@@ -47,7 +49,17 @@ class Task:
     @cached_property
     def labelled(self) -> tuple[Images, Images]:
         """Training and test images with one label each."""
-        return self.classes()
+        train, test = self.classes()
+        _guard(train, test)
+        return train, test
+
+    @cached_property
+    def resident(self) -> tuple[Images, Images]:
+        """The labelled images, for protocols that change their pixels: held in memory, not streamed."""
+        train, test = self.labelled
+        if not isinstance(train, Images) or not isinstance(test, Images):
+            raise InputError(f"{self.source} is too large to be held in memory; take --n-train and --n-test of it.")
+        return train, test
 
     @property
     def is_world(self) -> bool:
@@ -69,7 +81,7 @@ class Task:
         """Images without labels: the test split, or all of an archive."""
         if self.pack is not None:
             return self.pack.as_images(self.side, n=self.n_test, seed=self.seed)
-        return self.labelled[1]
+        return self.resident[1]
 
     def others(self) -> Images | None:
         """Images to learn a whitening from, other than `photos`; None where there are none."""
@@ -78,6 +90,11 @@ class Task:
     @cached_property
     def maps(self) -> tuple[DenseData, DenseData]:
         """Class maps for training and for testing."""
+        train, test = self._maps()
+        _guard(train.images, test.images)
+        return train, test
+
+    def _maps(self) -> tuple[DenseData, DenseData]:
         if self.is_world:
             n, m = self.scenes()
             options: dict[str, Any] = {"size": self.side, "seed": self.seed}
@@ -101,7 +118,9 @@ class Task:
             raise self._lacks("depth", "shapes")
         n, m = self.scenes()
         options: dict[str, Any] = {"size": self.side, "seed": self.seed}
-        return dense_data.shapes_depth("train", n, **options), dense_data.shapes_depth("test", m, **options)
+        train, test = (dense_data.shapes_depth(s, k, **options) for s, k in (("train", n), ("test", m)))
+        _guard(train.images, test.images)
+        return train, test
 
     @cached_property
     def objects(self) -> tuple[Tensor, Tensor]:
@@ -135,16 +154,15 @@ class Task:
         from sslcourse.evaluate.detection import coco_boxes, shapes_boxes
 
         if self.is_world:
-            n, m = self.scenes()
-            return (
-                shapes_boxes("train", n, self.side, seed=self.seed),
-                shapes_boxes("test", m, self.side, seed=self.seed),
-            )
-        if isinstance(self.pack, CocoPack):
+            sizes = zip(("train", "test"), self.scenes(), strict=True)
+            train, test = (shapes_boxes(split, n, self.side, seed=self.seed) for split, n in sizes)
+        elif isinstance(self.pack, CocoPack):
             data = coco_boxes(self.pack, self.side)
-            train, test = dense_data.split_rows(len(data), seed=self.seed)
-            return data.rows(train), data.rows(test)
-        raise self._lacks("boxes", "shapes or coco.zip")
+            train, test = (data.rows(index) for index in dense_data.split_rows(len(data), seed=self.seed))
+        else:
+            raise self._lacks("boxes", "shapes or coco.zip")
+        _guard(train.images, test.images)
+        return train, test
 
     @cached_property
     def clips(self) -> tuple[Any, Any]:
@@ -153,8 +171,10 @@ class Task:
             raise self._lacks("clips whose motion is labelled", "shapes")
         from sslcourse.evaluate.actions import shapes_clips
 
-        n, m = self.n_train or CLIPS[0], self.n_test or CLIPS[1]
-        return shapes_clips("train", n, self.side, seed=self.seed), shapes_clips("test", m, self.side, seed=self.seed)
+        sizes = (("train", self.n_train or CLIPS[0]), ("test", self.n_test or CLIPS[1]))
+        train, test = (shapes_clips(split, n, self.side, seed=self.seed) for split, n in sizes)
+        _guard(train.video, test.video)
+        return train, test
 
     @cached_property
     def untrimmed(self) -> tuple[Any, Any]:
@@ -174,12 +194,22 @@ class Task:
         n, m = self.n_train or 2000, self.n_test or 1000
         made = [("train", "default", n), ("test", "default", m), ("test", "sketch", m)]
         train, test, sketch = (Shapes(s, self.side, self.seed, preset=p).as_images(k) for s, p, k in made)
+        _guard(train, test)
+        _guard(train, sketch)
         return train, test, Images(sketch.images, sketch.labels, sketch.classes, "sketch")
 
     def _lacks(self, what: str, which: str) -> InputError:
         return InputError(f"{self.source} does not have {what}; name data that does with --data: {which}.")
 
 
-def whole_side(view: int, least: int) -> int:
-    """A side for dense protocols: at least `least` and the view, a multiple of 16."""
-    return -(-max(view, least) // 16) * 16
+def _guard(train: Any, test: Any) -> None:
+    """Warn, every time, of test images (or clips) that are in the training set."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", LeakageWarning)
+        warn_of_leakage(train, test)
+
+
+def whole_side(view: int, least: int, patch: int = 16) -> int:
+    """A side for dense protocols: at least `least` and the view, a multiple of 16, or of a patch that 16 is none of."""
+    step = 16 if 16 % patch == 0 else patch
+    return -(-max(view, least) // step) * step

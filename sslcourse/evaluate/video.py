@@ -14,10 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sslcourse.data.rng import step_generator
 from sslcourse.errors import InputError
-from sslcourse.evaluate.encoder import Encoder, resize_to_multiple
-from sslcourse.evaluate.result import Result, bootstrap_ci
+from sslcourse.evaluate.encoder import Encoder
+from sslcourse.evaluate.result import Result, mean_result
 from sslcourse.evaluate.segmentation import mask_iou
 
 TOLERANCE = 0.008  # of the diagonal, within which outlines match
@@ -112,7 +111,7 @@ def masks_from_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def video_segmentation(
-    encoder: Encoder, clips: Iterable[Any], *, multiple: int = 16, seed: int = 0, **how: Any
+    encoder: Encoder, clips: Iterable[Any], *, short_side: int | None = None, seed: int = 0, **how: Any
 ) -> Result:
     """Mean J&F of objects whose mask is given in the first frame, with a bootstrap interval over the objects.
 
@@ -121,7 +120,7 @@ def video_segmentation(
     Args:
         clips: with `video` (3, T, H, W) uint8 and `masks` (T, H, W) bool, or (K, T, H, W) for K objects: those of
             `DavisPack`. Clips of `Shapes` come as `shapes_videos`.
-        multiple: sides of the frames are brought to multiples of it, as a ViT's patches need.
+        short_side: what the network sees frames at, in pixels, where they are larger; masks keep their own size.
         how: settings of `propagate_labels`.
     """
     found: list[dict[str, Tensor]] = []
@@ -129,24 +128,34 @@ def video_segmentation(
         truth = clip.masks if clip.masks.ndim == 4 else clip.masks[None]
         truth = truth[truth[:, 0].flatten(1).any(dim=1)]  # what the first frame does not show cannot be followed
         if len(truth):
-            found.append(davis_scores(_followed(encoder, clip.video, truth, multiple, how), truth))
+            found.append(davis_scores(_followed(encoder, clip.video, truth, short_side, how), truth))
     if not found:
         raise InputError("Video segmentation needs a clip with an object in its first frame.")
     scores = {name: torch.cat([f[name] for f in found]) for name in found[0]}
-    low, high = bootstrap_ci(scores["J&F"], generator=step_generator(seed, 0), n_boot=2000)
     means = {name: value.mean().item() for name, value in scores.items()}
-    detail = {"protocol": "video_segmentation", "n_clips": len(found), **how, **means}
-    return Result("video_segmentation", means["J&F"], low, high, len(scores["J"]), "objects", detail)
+    detail = {"protocol": "video_segmentation", "n_clips": len(found), "short_side": short_side, **how, **means}
+    return mean_result("video_segmentation", scores["J&F"], "objects", detail, seed=seed)
 
 
-def _followed(encoder: Encoder, video: Tensor, truth: Tensor, multiple: int, how: dict[str, Any]) -> Tensor:
+def _followed(encoder: Encoder, video: Tensor, truth: Tensor, short_side: int | None, how: dict[str, Any]) -> Tensor:
     """(K, T, H, W) bool: the objects in every frame, from their masks in the first."""
-    maps = encoder.maps(resize_to_multiple(video.transpose(0, 1), multiple))
+    frames = video.transpose(0, 1)
+    maps = encoder.maps(_shrunk(frames, short_side) if short_side else frames)
     objects = truth[:, 0].float()
     labels = torch.cat([1 - objects.amax(dim=0, keepdim=True), objects])  # 0 is the background
     first = F.interpolate(labels[None], maps.shape[2:], mode="area")[0]
     pred = masks_from_labels(propagate_labels(maps, first, **how), (video.shape[2], video.shape[3]))
     return pred == torch.arange(1, len(labels))[:, None, None, None]
+
+
+def _shrunk(frames: Tensor, short_side: int) -> Tensor:
+    """(T, 3, H, W) uint8 frames whose shorter side is at most `short_side`."""
+    scale = short_side / min(frames.shape[2:])
+    if scale >= 1:
+        return frames
+    size = [max(1, round(side * scale)) for side in frames.shape[2:]]
+    small = F.interpolate(frames.float(), size, mode="bilinear", antialias=True)
+    return small.round().clamp(0, 255).to(torch.uint8)
 
 
 def _outline(mask: Tensor) -> Tensor:

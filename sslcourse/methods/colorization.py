@@ -31,6 +31,8 @@ class Lightness(nn.Module):
     def __init__(self, inner: Any, mean: Triple = MEAN, std: Triple = STD) -> None:
         super().__init__()
         self.inner, self.num_features = inner, inner.num_features
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 

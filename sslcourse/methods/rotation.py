@@ -65,7 +65,7 @@ class Rotation(nn.Module):
         return {"loss": F.cross_entropy(logits, angle), "accuracy": accuracy, "embedding": h[: len(views[0])]}
 
 
-_PLAIN = {"jitter_p": 0.0, "gray": 0.0, "blur": 0.0}
+_PLAIN: dict[str, Any] = {"jitter_p": 0.0, "gray": 0.0, "blur": 0.0}
 Rotation.PRESETS = {
     # Two minutes on 2 CPU cores for `Shapes` at 32 px. Each image counts four times, so batches are smaller.
     "cpu": Rotation.Config(

@@ -15,6 +15,7 @@ def projection_head(
     last_bn: bool = False,
     last_affine: bool = True,
     last_bias: bool = True,
+    hidden_bias: bool = False,
 ) -> nn.Sequential:
     """A multi-layer perceptron: (linear, batch norm, ReLU) x (layers - 1), then linear, then maybe batch norm.
 
@@ -29,7 +30,8 @@ def projection_head(
     MoCo v3 projector   ``projection_head(D, 4096, 256, layers=3, last_bn=True, last_affine=False)``
     MoCo v3 predictor   ``projection_head(256, 4096, 256, layers=2, last_bn=True, last_affine=False)``
     the same, ResNet    2 layers in both; the predictor ends with ``last_bias=False`` in place of the batch norm
-    BYOL                ``projection_head(D, 4096, 256)``, its predictor ``projection_head(256, 4096, 256)``
+    BYOL                ``projection_head(D, 4096, 256)``, its predictor ``projection_head(256, 4096, 256)``, both with
+                        ``hidden_bias=True``, which changes nothing but the names in a checkpoint
     SimSiam             ``projection_head(D, D, 2048, layers=3, last_bn=True, last_affine=False)``, its predictor
                         ``projection_head(2048, 512, 2048)``
     Barlow Twins        ``projection_head(D, 8192, 8192, layers=3, last_bias=False)``
@@ -47,6 +49,7 @@ def projection_head(
         last_bn: batch norm after the last linear layer.
         last_affine: whether that norm has a scale and a shift.
         last_bias: whether the last linear layer has a bias where no batch norm follows.
+        hidden_bias: whether the hidden ones have a bias although batch norm follows (checkpoints of BYOL do).
 
     Shape: (B, in_features) -> (B, out).
     """
@@ -57,7 +60,7 @@ def projection_head(
     modules: list[nn.Module] = []
     width = in_features
     for _ in range(layers - 1):
-        modules.append(nn.Linear(width, hidden, bias=not bn))
+        modules.append(nn.Linear(width, hidden, bias=hidden_bias or not bn))
         if bn:
             modules.append(nn.BatchNorm1d(hidden))
         modules.append(nn.ReLU(inplace=True))

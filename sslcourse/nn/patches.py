@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sslcourse.data.masks import hidden_count
 from sslcourse.errors import InputError
 
 
@@ -67,3 +68,93 @@ def keep_visible(tokens: Tensor, mask: Tensor) -> Tensor:
     if (visible != visible[0]).any():
         raise InputError("images of a batch must hide equally many patches when hidden ones are left out.")
     return tokens[~mask].reshape(len(tokens), int(visible[0]), -1)
+
+
+def random_masking(x: Tensor, ratio: float, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Leave tokens out, each image its own (MAE, He et al. 2021, section 3, "simple implementation").
+
+    Args:
+        x: (B, N, D) tokens, positions already added.
+        ratio: part that is left out; floor(N (1 - ratio)) stay.
+        noise: (B, N) numbers, one a token; those with the smallest stay.
+
+    Returns:
+        x_vis: (B, V, D), in order of their noise.
+        mask: (B, N) bool, True = left out, in reading order.
+        ids_restore: (B, N) int64, where each token went in "kept, then left out": what `decoder_unshuffle` needs.
+    """
+    if noise.shape != x.shape[:2]:
+        raise InputError(f"random_masking needs a number a token, {(*x.shape[:2],)}; got {(*noise.shape,)}.")
+    keep = x.shape[1] - hidden_count(x.shape[1], ratio)
+    ids_shuffle = noise.argsort(dim=1)
+    ids_restore = ids_shuffle.argsort(dim=1)
+    return take(x, ids_shuffle[:, :keep]), ids_restore >= keep, ids_restore
+
+
+def decoder_unshuffle(x_vis: Tensor, mask_token: Tensor, ids_restore: Tensor, *, prefix: int = 1) -> Tensor:
+    """Put visible tokens back in their places and a mask token everywhere else (MAE, section 3, decoder).
+
+    Args:
+        x_vis: (B, prefix + V, D), the first `prefix` (CLS) without a place.
+        mask_token: (1, 1, D) or (D,).
+        ids_restore: (B, N) of `random_masking`, N >= V.
+
+    Returns:
+        (B, prefix + N, D); positions are added after this, so that mask tokens have one, too.
+    """
+    lead, visible = x_vis[:, :prefix], x_vis[:, prefix:]
+    hidden = ids_restore.shape[1] - visible.shape[1]
+    if hidden < 0:
+        raise InputError(f"decoder_unshuffle got {visible.shape[1]} tokens for {ids_restore.shape[1]} places.")
+    filler = mask_token.to(visible.dtype).expand(len(visible), hidden, -1)
+    return torch.cat([lead, take(torch.cat([visible, filler], dim=1), ids_restore)], dim=1)
+
+
+def secondary_mask(x_vis: Tensor, mask_token: Tensor, ratio: float, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """UM-MAE's second mask: a share of the *kept* tokens becomes a token that says nothing (Li et al. 2022, 3.2).
+
+    They stay in the sequence, so nothing gets cheaper, and are no part of the loss: they make a task harder that
+    uniform sampling has made easy.
+
+    Args:
+        x_vis: (B, V, D) kept tokens before positions are added, so that a replaced token still has its own.
+        mask_token: (1, 1, D) or (D,).
+        ratio: of the V tokens; floor(V (1 - ratio)) stay as they are.
+        noise: (B, V); tokens with the smallest stay.
+
+    Returns:
+        (B, V, D) and the mask (B, V) bool, True = replaced.
+    """
+    if noise.shape != x_vis.shape[:2]:
+        raise InputError(f"secondary_mask needs a number a token, {(*x_vis.shape[:2],)}; got {(*noise.shape,)}.")
+    keep = x_vis.shape[1] - hidden_count(x_vis.shape[1], ratio)
+    mask = noise.argsort(dim=1).argsort(dim=1) >= keep
+    return torch.where(mask[..., None], mask_token.to(x_vis.dtype), x_vis), mask
+
+
+def take(x: Tensor, index: Tensor) -> Tensor:
+    """Tokens by their place, each image its own: (B, N, D) and (B, K) int64 -> (B, K, D)."""
+    return x.gather(1, index[..., None].expand(-1, -1, x.shape[2]))
+
+
+def tubelet_embed(x: Tensor, t: int, p: int, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+    """Cut clips into tubelets of t frames x p x p pixels, and map each linearly (ViViT, Arnab et al. 2021, sec. 3.2).
+
+    Args:
+        x: (B, C, T, H, W), T a multiple of t, H and W of p.
+        weight: (D, t*p*p*C) of a linear layer; None leaves the pixels.
+        bias: (D,).
+
+    Returns:
+        (B, N, D) or (B, N, t*p*p*C), N = T/t * H/p * W/p: tubelets by time, row, column; inside a tubelet frames, pixel
+        rows, columns, channels. A 3-D convolution with stride (t, p, p) is the same map with its kernel (D, C, t, p, p)
+        permuted to (D, t, p, p, C).
+    """
+    b, c, frames, height, width = x.shape
+    if frames % t or height % p or width % p:
+        raise InputError(
+            f"tubelet_embed cuts clips into {t} frames x {p} x {p} px; {frames} x {height} x {width} is no multiple."
+        )
+    x = x.reshape(b, c, frames // t, t, height // p, p, width // p, p)
+    tokens = x.permute(0, 2, 4, 6, 3, 5, 7, 1).reshape(b, -1, t * p * p * c)
+    return tokens if weight is None else F.linear(tokens, weight, bias)

@@ -1,6 +1,7 @@
 """A Vision Transformer (Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words") with timm's parameter names."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, cast
 
 import torch
@@ -9,13 +10,20 @@ from torch import Generator, Tensor, nn
 
 from sslcourse.errors import InputError
 from sslcourse.nn.patches import interpolate_pos, keep_visible
+from sslcourse.nn.relative import RelativePositionBias
 
 # Table 1 of the paper, and the two smaller ones of DeiT (Touvron et al. 2021): width, depth, heads.
 SIZES = {"tiny": (192, 12, 3), "small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16)}
 
 
 def attention(
-    x: Tensor, wqkv: Tensor, n_heads: int, return_map: bool = False, *, bias: Tensor | None = None
+    x: Tensor,
+    wqkv: Tensor,
+    n_heads: int,
+    return_map: bool = False,
+    *,
+    bias: Tensor | None = None,
+    relative: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Multi-head self-attention, softmax(q k^T / sqrt(d)) v in each head, d = D / n_heads (Vaswani et al. 2017, eq. 1).
 
@@ -24,6 +32,8 @@ def attention(
         wqkv: (3D, D), the weight of one linear layer for queries, keys and values, in that order.
         return_map: also return the attention map.
         bias: (3D,) of that layer.
+        relative: (n_heads, N, N) or (B, n_heads, N, N), added before the softmax: a bias for each pair of places, or
+            -inf where a query may not look.
 
     Returns:
         (B, N, D), heads side by side, before the output projection; with `return_map` also (B, n_heads, N, N), whose
@@ -34,9 +44,11 @@ def attention(
     b, n, _ = x.shape
     q, k, v = F.linear(x, wqkv, bias).reshape(b, n, 3, n_heads, -1).permute(2, 0, 3, 1, 4)  # each (B, heads, N, d)
     if not return_map:
-        out = F.scaled_dot_product_attention(q, k, v)  # the same numbers without an N x N map in memory
+        mask = None if relative is None else relative.to(q.dtype)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # the same numbers without an N x N map in memory
         return out.transpose(1, 2).reshape(b, n, -1)
-    weights = (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(dim=-1)
+    logits = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
+    weights = (logits if relative is None else logits + relative).softmax(dim=-1)
     return (weights @ v).transpose(1, 2).reshape(b, n, -1), weights
 
 
@@ -67,13 +79,14 @@ class Attention(nn.Module):
         self.n_heads = n_heads
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
+        self.rel_pos: RelativePositionBias | None = None
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.proj(attention(x, self.qkv.weight, self.n_heads, bias=self.qkv.bias))
+    def forward(self, x: Tensor, relative: Tensor | None = None) -> Tensor:
+        return self.proj(attention(x, self.qkv.weight, self.n_heads, bias=self.qkv.bias, relative=relative))
 
-    def map(self, x: Tensor) -> Tensor:
+    def map(self, x: Tensor, relative: Tensor | None = None) -> Tensor:
         """(B, N, dim) -> (B, n_heads, N, N)."""
-        return attention(x, self.qkv.weight, self.n_heads, True, bias=self.qkv.bias)[1]
+        return attention(x, self.qkv.weight, self.n_heads, True, bias=self.qkv.bias, relative=relative)[1]
 
 
 class Mlp(nn.Module):
@@ -101,7 +114,8 @@ class LayerScale(nn.Module):
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)).
 
-    `keep` is (2, B, 1, 1): the factor of each branch for each image, which is how stochastic depth drops a branch.
+    `keep` is (2, B, 1, 1): the factor of each branch for each image, which is how stochastic depth drops a branch;
+    `relative` the bias of `attention`.
     """
 
     def __init__(self, dim: int, n_heads: int, mlp_ratio: float, qkv_bias: bool, layer_scale: float | None) -> None:
@@ -111,8 +125,8 @@ class Block(nn.Module):
         self.norm2, self.mlp = nn.LayerNorm(dim, eps=1e-6), Mlp(dim, int(dim * mlp_ratio))
         self.ls2: nn.Module = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
 
-    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
-        branch = self.ls1(self.attn(self.norm1(x)))
+    def forward(self, x: Tensor, keep: Tensor | None = None, relative: Tensor | None = None) -> Tensor:
+        branch = self.ls1(self.attn(self.norm1(x), relative))
         x = x + (branch if keep is None else branch * keep[0])
         branch = self.ls2(self.mlp(self.norm2(x)))
         return x + (branch if keep is None else branch * keep[1])
@@ -129,6 +143,9 @@ class ViT(nn.Module):
         class_token: whether there is a CLS token.
         registers: number of extra tokens without a place (Darcet et al. 2024, "Vision Transformers Need Registers").
         pos_for_class: whether CLS has a position embedding; False is timm's `no_embed_class`.
+        pos: whether there are absolute position embeddings at all.
+        rel_pos: a bias for each pair of places in the attention (BEiT): "shared" by all blocks, or of each of the
+            "blocks". Needs all patches, so masked ones have to be replaced.
         mask_token: what a mask does. True: masked patches are replaced by a learned token (BEiT); False: they are
             left out of the sequence (MAE).
         layer_scale: initial value of CaiT's factors; None for none.
@@ -154,6 +171,8 @@ class ViT(nn.Module):
         class_token: bool = True,
         registers: int = 0,
         pos_for_class: bool = True,
+        pos: bool = True,
+        rel_pos: Literal["none", "shared", "blocks"] = "none",
         mask_token: bool = False,
         layer_scale: float | None = None,
         drop_path: float = 0.0,
@@ -170,8 +189,14 @@ class ViT(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if class_token else None
         self.reg_token = nn.Parameter(torch.zeros(1, registers, dim)) if registers else None
         self.mask_token = nn.Parameter(torch.zeros(1, 1, dim)) if mask_token else None
-        self.pos_embed = nn.Parameter(torch.zeros(1, self.grid_size[0] * self.grid_size[1] + self.pos_for_class, dim))
+        places = torch.zeros(1, self.grid_size[0] * self.grid_size[1] + self.pos_for_class, dim)
+        self.pos_embed = cast(nn.Parameter, nn.Parameter(places) if pos else None)
         self.blocks = nn.ModuleList(Block(dim, n_heads, mlp_ratio, qkv_bias, layer_scale) for _ in range(depth))
+        table = partial(RelativePositionBias, self.grid_size, n_heads, prefix=self.num_prefix)
+        self.rel_pos = table() if rel_pos == "shared" else None
+        if rel_pos == "blocks":
+            for block in self.blocks:
+                cast(Block, block).attn.rel_pos = table()
         self.norm: nn.Module = nn.LayerNorm(dim, eps=1e-6) if pool == "cls" else nn.Identity()
         self.fc_norm: nn.Module = nn.LayerNorm(dim, eps=1e-6) if pool == "avg" else nn.Identity()
         self.head: nn.Module = nn.Linear(dim, n_classes) if n_classes else nn.Identity()
@@ -195,15 +220,17 @@ class ViT(nn.Module):
             )
         if mask is not None and self.mask_token is not None:
             patches = torch.where(mask[..., None], self.mask_token.to(patches.dtype), patches)
-        pos = self.interpolate(self.pos_embed, h, w, grid=self.grid_size)
-        patches = patches + pos[:, int(self.pos_for_class) :]
+        cls: Tensor | None = self.cls_token
+        if self.pos_embed is not None:
+            pos = self.interpolate(self.pos_embed, h, w, grid=self.grid_size)
+            patches = patches + pos[:, int(self.pos_for_class) :]
+            cls = cls + pos[:, :1] if cls is not None and self.pos_for_class else cls
         if mask is not None and self.mask_token is None:
             patches = keep_visible(patches, mask)
         tokens = [patches]
         if self.reg_token is not None:
             tokens.insert(0, self.reg_token.expand(len(x), -1, -1))
-        if self.cls_token is not None:
-            cls = self.cls_token + pos[:, :1] if self.pos_for_class else self.cls_token
+        if cls is not None:
             tokens.insert(0, cls.expand(len(x), -1, -1))
         return torch.cat(tokens, dim=1)
 
@@ -213,10 +240,28 @@ class ViT(nn.Module):
         `mask` as in `embed`. `generator` (CPU) draws what stochastic depth drops in training; None is the global one,
         as for dropout, which the training loop seeds at every step.
         """
-        tokens = self.embed(x, mask)
-        for block, keep in zip(self.blocks, self._keep(len(x), generator, x.device), strict=True):
-            tokens = block(tokens, keep)
+        tokens = self.run_blocks(self.embed(x, mask), self.patch_embed.grid(x), generator)
         return self.norm(tokens)
+
+    def run_blocks(
+        self, tokens: Tensor, grid: tuple[int, int] | None = None, generator: Generator | None = None
+    ) -> Tensor:
+        """All blocks, without the final norm: (B, T, dim) -> (B, T, dim), T tokens in any order.
+
+        `grid`, rows and columns of patches, matters where there are relative positions; None is `grid_size`.
+        """
+        relative = self.relative(grid or self.grid_size)
+        for i, (block, keep) in enumerate(
+            zip(self.blocks, self._keep(len(tokens), generator, tokens.device), strict=True)
+        ):
+            tokens = block(tokens, keep, relative[i])
+        return tokens
+
+    def relative(self, grid: tuple[int, int]) -> list[Tensor | None]:
+        """The bias of every block for images of rows x columns of patches: (n_heads, T, T), or None without one."""
+        shared = None if self.rel_pos is None else self.rel_pos(grid)
+        own = [cast(Block, block).attn.rel_pos for block in self.blocks]
+        return [shared if table is None else table(grid) for table in own]
 
     def forward(self, x: Tensor, mask: Tensor | None = None, generator: Generator | None = None) -> Tensor:
         tokens = self.forward_features(x, mask, generator)
@@ -225,17 +270,18 @@ class ViT(nn.Module):
 
     def get_intermediate_layers(self, x: Tensor, n: int = 1) -> list[Tensor]:
         """The outputs of the last `n` blocks after the final norm, each (B, num_prefix + N, dim)."""
-        outputs = [self.embed(x)]
-        for block in self.blocks:
-            outputs = [*outputs, block(outputs[-1])][-n:]
+        outputs, relative = [self.embed(x)], self.relative(self.patch_embed.grid(x))
+        for block, bias in zip(self.blocks, relative, strict=True):
+            outputs = [*outputs, block(outputs[-1], None, bias)][-n:]
         return [self.norm(tokens) for tokens in outputs]
 
     def get_last_attention(self, x: Tensor) -> Tensor:
         """The attention map of the last block, (B, n_heads, T, T) with T = num_prefix + N."""
         tokens, last = self.embed(x), cast(Block, self.blocks[-1])
-        for block in self.blocks[:-1]:
-            tokens = block(tokens)
-        return last.attn.map(last.norm1(tokens))
+        relative = self.relative(self.patch_embed.grid(x))
+        for block, bias in zip(self.blocks[:-1], relative, strict=False):
+            tokens = block(tokens, None, bias)
+        return last.attn.map(last.norm1(tokens), relative[-1])
 
     def _keep(self, b: int, generator: Generator | None, device: torch.device) -> list[Tensor | None]:
         """Stochastic depth (Huang et al. 2016): a (2, B, 1, 1) factor a block, 0 or 1 / (1 - rate); None for all 1."""

@@ -1,7 +1,8 @@
 """FastSAM: first all objects with a detector's prototype masks, then the prompt picks some of them.
 
-Zhao et al. 2023, "Fast Segment Anything": YOLOv8-seg finds everything in one pass; points, boxes and texts only select.
-A mask is a linear combination of prototypes that all objects share, cut to the object's box (YOLACT, Bolya et al. 2019).
+Zhao et al. 2023, "Fast Segment Anything": YOLOv8-seg finds everything in one pass; points, boxes and texts select.
+A mask is a linear combination of prototypes that all objects share, cut to the object's box (YOLACT, Bolya et al.
+2019).
 Boxes are x1 y1 x2 y2.
 """
 

@@ -39,7 +39,7 @@ class Grounding:
 
 
 def phrase_of(probabilities: Tensor, tokens: Sequence[str], threshold: float, skip: Collection[str] = ()) -> str:
-    """The tokens (T of them) whose probability (T,) is above the threshold, joined by blanks; `skip` leaves some out."""
+    """The tokens whose probability (T,) is above the threshold, joined by blanks; `skip` leaves some out."""
     chosen = zip(tokens, probabilities.tolist(), strict=False)
     return " ".join(token for token, p in chosen if p > threshold and token not in skip)
 

@@ -35,11 +35,8 @@ class Attention(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         n = max(len(q), len(k), len(v))
-        heads = (
-            self._heads(project(x), n)
-            for project, x in zip((self.q_proj, self.k_proj, self.v_proj), (q, k, v), strict=True)
-        )
-        out = F.scaled_dot_product_attention(*heads)
+        q, k, v = self._heads(self.q_proj(q), n), self._heads(self.k_proj(k), n), self._heads(self.v_proj(v), n)
+        out = F.scaled_dot_product_attention(q, k, v)
         return self.out_proj(out.transpose(1, 2).flatten(2))
 
 

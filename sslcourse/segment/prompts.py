@@ -98,7 +98,7 @@ class PromptEncoder(nn.Module):
         """
         size = (self.image_size, self.image_size)
         place = fourier_point_embed(points, size, self.G) * (labels >= 0)[..., None]
-        kinds = torch.cat([self.not_a_point_embed.weight, *(e.weight for e in self.point_embeddings)])
+        kinds = torch.cat([e.weight for e in (self.not_a_point_embed, *self.point_embeddings)])
         return place + kinds[labels.long() + 1]
 
     def embed_masks(self, masks: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """TinyViT, the image encoder of MobileSAM: convolutions first, then attention in windows.
 
-Wu et al. 2022, "TinyViT: Fast Pretraining Distillation for Small Vision Transformers"; Zhang et al. 2023, "Faster Segment
-Anything: Towards Lightweight SAM for Mobile Applications", which changes it so that four stages end at stride 16. Maps
-are (B, C, H, W) between the blocks. Parameters carry the official names.
+Wu et al. 2022, "TinyViT: Fast Pretraining Distillation for Small Vision Transformers"; Zhang et al. 2023, "Faster
+Segment Anything: Towards Lightweight SAM for Mobile Applications", which changes it so that four stages end at stride
+16. Maps are (B, C, H, W) between the blocks. Parameters carry the official names.
 """
 
 from collections.abc import Sequence
@@ -201,7 +201,7 @@ def decoupled_distill(student: nn.Module, teacher: nn.Module, images: Tensor) ->
     The decoder takes no part: it stays as it is, and fits the student because the student's embedding is the teacher's.
 
     Args:
-        student, teacher: (B, 3, S, S) -> (B, C, g, g), behind the neck. The teacher runs in eval mode, without gradient.
+        student, teacher: (B, 3, S, S) -> (B, C, g, g), behind the neck; the teacher in eval mode, without gradient.
         images: standardised and padded.
 
     Returns:

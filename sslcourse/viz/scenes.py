@@ -34,11 +34,9 @@ def grid(
         rows: a text to the left of each row.
         width: of the figure, in inches.
     """
-    from matplotlib.figure import Figure
-
     n_rows = -(-len(images) // columns)
     cell = (width - (1.1 if rows else 0)) / columns
-    figure = Figure(figsize=(width, n_rows * (cell + (0.22 if titles and len(titles) > columns else 0)) + 0.25))
+    figure = _figure(width, n_rows * (cell + (0.22 if titles and len(titles) > columns else 0)) + 0.25)
     axes = figure.subplots(n_rows, columns, squeeze=False)
     for i, ax in enumerate(axes.flat):
         _bare(ax)
@@ -55,7 +53,6 @@ def grid(
 
 def labels(scene: Scene, width: float = 7.5) -> "Figure":
     """One scene and its labels: image, boxes with classes, instance masks, matte, emblems, dots."""
-    from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
     image = to_numpy(scene.image)
@@ -67,7 +64,7 @@ def labels(scene: Scene, width: float = 7.5) -> "Figure":
         ("alpha matte", scene.alpha.sum(0).clamp(0, 1).cpu().numpy()),
         *((f"{name}s", tint(gray, scene.parts[:, p])) for p, name in enumerate(PARTS) if p),
     ]
-    figure = Figure(figsize=(width, width * 0.72))
+    figure = _figure(width, width * 0.72)
     for ax, (name, picture) in zip(figure.subplots(2, 3).flat, panels, strict=True):
         _bare(ax)
         ax.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
@@ -111,6 +108,21 @@ def tint(image: NDArray[np.float64], masks: Tensor) -> NDArray[np.float64]:
 def to_numpy(image: Tensor) -> NDArray[np.uint8]:
     """(3, H, W) uint8 -> (H, W, 3)."""
     return image.permute(1, 2, 0).cpu().numpy()
+
+
+def _figure(width: float, height: float) -> "Figure":
+    """A figure that a notebook shows as the value of a cell. pyplot does not know it, so it is never shown twice."""
+    from io import BytesIO
+
+    from matplotlib.figure import Figure
+
+    class Shown(Figure):
+        def _repr_png_(self) -> bytes:
+            buffer = BytesIO()
+            self.savefig(buffer, format="png", bbox_inches="tight")
+            return buffer.getvalue()
+
+    return Shown(figsize=(width, height))
 
 
 def _bare(ax: object) -> None:

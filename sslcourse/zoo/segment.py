@@ -25,3 +25,26 @@ def sam(state: State, model: nn.Module) -> State:
         return value
 
     return {key: fitted(key, value) for key, value in state.items()}
+
+
+def mobile_sam(state: State, model: nn.Module) -> State:
+    """MobileSAM, whole or its encoder: the same names, without the classifier that the encoder was pre-trained with."""
+    unused = ("norm_head.", "head.", "image_encoder.norm_head.", "image_encoder.head.")
+    return {key: value for key, value in state.items() if not key.startswith(unused)}
+
+
+def m2m(state: State, model: nn.Module) -> State:
+    """Matting Anything's decoder: spectral norms are called otherwise, and the skip branch."""
+    names = {
+        ".module.weight_bar": ".weight",
+        ".module.weight_u": ".u",
+        ".module.weight_v": ".v",
+        ".upsample.": ".skip.",
+    }
+
+    def renamed(key: str) -> str:
+        for theirs, ours in names.items():
+            key = key.replace(theirs, ours)
+        return key
+
+    return {renamed(key): value for key, value in state.items()}

@@ -1,0 +1,373 @@
+"""Every protocol on real images: pixels, gradients by hand, random networks and trained runs. Writes RESULTS.md.
+
+    python -m benchmarks.results --cifar10 PATH --clothing10 PATH --coco PATH --davis PATH --run NAME=RUN ...
+
+A PATH is a pack (book/data-format.md) or a folder; each is optional, and RUN is a folder of `sslcourse pretrain`. Only
+what is named is evaluated: results are kept in evaluation/DATA.json, one row a representation and protocol, so a later
+method adds its rows with --run and its own PATHs, and `python -m benchmarks.results` alone writes RESULTS.md and its
+figure again. Samples are small, so that all of it takes a quarter of an hour on one core.
+
+    python -m benchmarks.results --clothing10 PATH --continue-from RUN
+
+measures continued pre-training on one's own images: from RUN's weights, from random ones, and RUN as it is.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sslcourse.errors import InputError
+from sslcourse.evaluate.result import Result, from_json, to_json
+
+HERE = Path(__file__).parent
+KEPT = HERE / "evaluation"
+PAGE, FIGURE = HERE / "RESULTS.md", HERE / "ranking.png"
+NETWORKS = {"random convnet": "convnet", "random ViT": "vit_mini_patch4"}  # 32 px views, as SimCLR's preset cpu_cifar
+BASELINES = ("raw pixels", "HOG", *NETWORKS)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked of a representation on one set of images.
+
+    Attributes:
+        protocols: keys of `PROTOCOLS`.
+        about: one sentence on the data.
+        size: side that images are loaded at; None keeps them.
+        side: side of images with dense labels.
+        n_train, n_test: sizes of the class-balanced samples; None takes all.
+        options: of protocols.
+    """
+
+    protocols: tuple[str, ...]
+    about: str
+    size: int | None = None
+    side: int = 96
+    n_train: int | None = None
+    n_test: int | None = None
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+SWEEP = (1e-4, 1e-2, 1.0)
+PLANS = {
+    "cifar10": Plan(
+        ("knn", "linear", "few_1", "few_10", "clustering", "retrieval", "partial", "finetune", "robustness", "rankme"),
+        "CIFAR-10, a copy as JPEG files of quality 75, so not comparable with published numbers.",
+        n_train=4000,
+        n_test=1000,
+        options={
+            "linear": {"sweep": SWEEP},
+            "few_1": {"sweep": SWEEP},
+            "few_10": {"sweep": SWEEP},
+            "partial": {"epochs": 5},
+            "finetune": {"epochs": 5},
+            "robustness": {"sweep": (1e-2,), "severities": (1, 3, 5)},
+        },
+    ),
+    "clothing10": Plan(
+        ("knn", "linear", "few_10", "clustering", "retrieval", "copy"),
+        "Ten kinds of clothes, photographed by many people; 100 strong edits look for their originals among the test "
+        "photos (copy).",
+        size=64,
+        options={"linear": {"sweep": SWEEP}, "few_10": {"sweep": SWEEP}},
+    ),
+    "coco": Plan(
+        ("segmentation", "detection", "copy"),
+        "COCO images with masks: the eight most frequent categories, and the eight most frequent things.",
+        options={"detection": {"epochs": 40}},
+    ),
+    "davis": Plan(
+        ("segmentation", "attention", "video"),
+        "DAVIS-2016 clips: the moving object against the rest, from frozen maps (segmentation), from the attention of "
+        "the class token, and followed from its mask in the first frame (video).",
+    ),
+}
+
+
+def measure(name: str, path: str, runs: dict[str, Any]) -> None:
+    """Evaluate the baselines and `runs` on one set of images and keep the rows."""
+    from sslcourse.commands.data import Data
+    from sslcourse.commands.evaluate import encoder_of, untrained_of
+    from sslcourse.evaluate.protocols import evaluate_encoder
+    from sslcourse.evaluate.tasks import Task
+
+    plan = PLANS[name]
+    data = Data(path, plan.size, plan.n_train, plan.n_test)
+    task = Task(path, data.labelled_pair, plan.side, plan.n_train, plan.n_test)
+    arms: dict[str, Callable[[], Any]] = dict(untrained_of(task))
+    arms |= {label: lambda kind=kind: encoder_of(_network(kind), "cpu") for label, kind in NETWORKS.items()}  # type: ignore[misc]
+    arms |= {label: lambda module=module: encoder_of(module, "cpu") for label, module in runs.items()}  # type: ignore[misc]
+    rows, minutes = [], {}
+    for label, make in arms.items():
+        start = time.perf_counter()
+        rows += evaluate_encoder(make(), task, plan.protocols, representation=label, options=plan.options)
+        minutes[label] = round((time.perf_counter() - start) / 60, 2)
+        print(f"{name}: {label} took {minutes[label]:.1f} min", file=sys.stderr)
+    gains = [
+        gain
+        for label, module in runs.items()
+        if (start_label := _start_of(module)) in arms
+        for gain in _gains(rows, label, start_label)
+    ]
+    _keep(name, rows + gains, minutes)
+
+
+def _network(kind: str) -> Any:
+    """A SimCLR module with random weights, for its backbone and its view."""
+    from sslcourse import methods
+    from sslcourse.methods.simclr import SimCLR
+
+    return methods.build("simclr", replace(SimCLR.PRESETS["cpu_cifar"], backbone=kind))
+
+
+def _start_of(module: Any) -> str | None:
+    """The baseline that a run started as: the same network with random weights."""
+    return next((label for label, kind in NETWORKS.items() if kind == module.config.backbone), None)
+
+
+def _gains(rows: Sequence[Result], label: str, start: str) -> list[Result]:
+    """What training brought: paired differences to the same network with random weights, and mCE against it."""
+    from sslcourse.evaluate.paired import difference, mce_results
+    from sslcourse.evaluate.protocols import PROTOCOLS
+
+    by = {(r.detail["protocol"], r.detail["representation"]): r for r in rows}
+    pairs = [(by[p, label], by[p, start]) for p, r in by if r == label and (p, start) in by and PROTOCOLS[p].ranks]
+    gains = [difference(a, b) for a, b in pairs]
+    return gains + [m for a, b in pairs if a.detail["protocol"] == "robustness" for m in mce_results(a, b)]
+
+
+def _keep(name: str, rows: Sequence[Result], minutes: dict[str, float]) -> None:
+    """Add rows to evaluation/NAME.json, in place of older ones of the same representation and protocol."""
+    path = KEPT / f"{name}.json"
+    old = json.loads(path.read_text()) if path.exists() else {"minutes": {}, "results": []}
+    new = [to_json(r) for r in rows]
+    measured = {_key(row) for row in new}
+    kept = [row for row in old["results"] if _key(row) not in measured]
+    KEPT.mkdir(exist_ok=True)
+    merged = {"minutes": old["minutes"] | minutes, "results": kept + new}
+    path.write_text(json.dumps(merged, indent=1) + "\n")
+
+
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row["detail"].get(k) for k in ("protocol", "representation", "minus", "relative_to"))
+
+
+# --- continued pre-training --------------------------------------------------------------------------------------
+
+STEPS, SEEDS = 150, (0, 1, 2)
+ARMS = {"as it is": None, "continued": 1e-3, "from scratch": 4e-3}  # learning rates for a batch of 256
+
+
+def continued(path: str, start: Path, work: Path) -> None:
+    """Pre-train on the images' own domain from the weights of `start` and from random ones, then probe."""
+    from sslcourse.commands.data import Data
+    from sslcourse.commands.evaluate import encoder_of
+    from sslcourse.commands.pretrain import train
+    from sslcourse.evaluate.protocols import evaluate_encoder
+    from sslcourse.evaluate.tasks import Task
+    from sslcourse.train import load_model
+
+    plan = PLANS["clothing10"]
+    data = Data(path, plan.size)
+    task = Task(path, data.labelled_pair, plan.side)
+    source: Any = load_model(start)
+    found: dict[str, list[list[Result]]] = {}
+    begun = time.perf_counter()
+    for arm, lr in ARMS.items():
+        for seed in SEEDS if lr else SEEDS[:1]:
+            module = source
+            if lr:
+                settings = replace(source.config.train, steps=STEPS, epochs=1000, lr=lr, seed=seed, warmup_epochs=2)
+                folder = work / arm.replace(" ", "-") / f"seed{seed}"
+                config = replace(source.config, train=settings)
+                if not (folder / "model.safetensors").exists():
+                    train(source.name, config, data, folder, init=start if arm == "continued" else None, knn=False)
+                module = load_model(folder)
+            results = evaluate_encoder(
+                encoder_of(module, "cpu"), task, ("knn", "linear", "few_10"), representation=arm, options=plan.options
+            )
+            found.setdefault(arm, []).append(results)
+    _keep("continued", _over_seeds(found), {"all": round((time.perf_counter() - begun) / 60, 2)})
+
+
+def _over_seeds(found: dict[str, list[list[Result]]]) -> list[Result]:
+    """Each arm over its seeds, and the arms that were trained minus the others, in pairs of seeds."""
+    from sslcourse.evaluate.paired import difference
+    from sslcourse.evaluate.result import seed_interval
+
+    rows: list[Result] = []
+    for i, first in enumerate(found["as it is"][0]):
+        protocol = first.detail["protocol"]
+        group = {"as it is": first}
+        for arm, runs in found.items():
+            if len(runs) > 1:
+                one = seed_interval([run[i].value for run in runs], f"{protocol}, {arm}")
+                detail = {"protocol": protocol, "representation": arm, "each_on": first.counted}
+                group[arm] = replace(one, detail=detail | one.detail)
+        n = group["continued"].n
+        constant = replace(seed_interval([first.value] * n), detail=first.detail)
+        rows += [*group.values(), difference(group["continued"], constant)]
+        rows.append(difference(group["continued"], group["from scratch"]))
+    return rows
+
+
+# --- the page ----------------------------------------------------------------------------------------------------
+
+
+def page(records: dict[str, dict[str, Any]], alt: str) -> str:
+    """RESULTS.md: a table a set of images, what training brought, and the figure."""
+    parts = [
+        "# The same representations under every protocol",
+        "",
+        "Written by `python -m benchmarks.results`; no number here is typed. Every number has its 95 % interval and "
+        "its n. Samples are small and networks tiny: the tables show how protocols differ, not how good a method can "
+        "be.",
+        "",
+        "```",
+        "sslcourse pretrain simclr --preset cpu_cifar --data PATH/cifar10 --out RUN",
+        "python -m benchmarks.results --cifar10 PATH/cifar10 --clothing10 PATH/clothing10 --coco PATH/coco.zip \\",
+        "    --davis PATH/davis.zip --run SimCLR=RUN",
+        "python -m benchmarks.results --clothing10 PATH/clothing10 --continue-from RUN",
+        "```",
+        "",
+        f"![{alt}]({FIGURE.name})",
+        "",
+    ]
+    for name, plan in PLANS.items():
+        if name in records:
+            parts += _section(name, plan, records[name])
+    if "continued" in records:
+        parts += _continued_section(records["continued"])
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _section(name: str, plan: Plan, record: dict[str, Any]) -> list[str]:
+    results = [from_json(row) for row in record["results"]]
+    models = [r for r in results if "minus" not in r.detail and "relative_to" not in r.detail]
+    lines = [f"## {name}", "", plan.about, ""]
+    labels = list(dict.fromkeys(r.detail["representation"] for r in models))
+    for protocols in _batched(plan.protocols, 5):
+        counted = [_counted(models, p) for p in protocols]
+        lines += ["| | " + " | ".join(counted) + " |", "|---" * (len(protocols) + 1) + "|"]
+        for label in labels:
+            cells = [_cell(models, p, label) for p in protocols]
+            lines.append(f"| {label} | " + " | ".join(cells) + " |")
+        lines.append("")
+    gains = [r for r in results if "minus" in r.detail or "relative_to" in r.detail]
+    if gains:
+        lines += ["What training brought, in pairs of the same test images:", ""]
+        lines += ["| | value | 95 % interval | n |", "|---|---|---|---|"]
+        lines += [f"| {r.name} | {_value(r)} | {r.interval} | {r.counted} |" for r in gains]
+        lines.append("")
+    total = sum(record["minutes"].values())
+    return [*lines, f"{total:.1f} minutes on one core.", ""]
+
+
+def _continued_section(record: dict[str, Any]) -> list[str]:
+    results = [from_json(row) for row in record["results"]]
+    lines = [
+        "## Continued pre-training on one's own images",
+        "",
+        f"SimCLR trained on CIFAR-10, then for {STEPS} steps on the training photos of clothing10 without their labels "
+        f"(continued), the same {STEPS} steps from random weights (from scratch), and not at all (as it is); seeds "
+        f"{', '.join(map(str, SEEDS))}. The same by hand: `sslcourse pretrain simclr --preset cpu_cifar --init RUN "
+        f"--data PATH/clothing10 --data-size 64 --train.steps {STEPS} --train.lr 1e-3 --train.warmup-epochs 2`.",
+        "",
+        "| | value | 95 % interval | n |",
+        "|---|---|---|---|",
+    ]
+    lines += [f"| {r.name} | {_value(r)} | {r.interval} | {r.counted} |" for r in results]
+    return [*lines, "", f"{sum(record['minutes'].values()):.1f} minutes on one core.", ""]
+
+
+def _value(r: Result) -> str:
+    return f"{r.value:+.3f}" if "minus" in r.detail else f"{r.value:.3f}"
+
+
+def _batched(items: Sequence[str], n: int) -> list[Sequence[str]]:
+    return [items[i : i + n] for i in range(0, len(items), n)]
+
+
+def _counted(models: Sequence[Result], protocol: str) -> str:
+    from sslcourse.evaluate.protocols import PROTOCOLS
+
+    counts = sorted({r.counted for r in models if r.detail["protocol"] == protocol})
+    return f"{protocol}: {PROTOCOLS[protocol].measure}, n = {' or '.join(counts)}"
+
+
+def _cell(models: Sequence[Result], protocol: str, label: str) -> str:
+    found = [r for r in models if (r.detail["protocol"], r.detail["representation"]) == (protocol, label)]
+    return f"{found[0].value:.3f} {found[0].interval}" if found else "does not apply"
+
+
+def draw(records: dict[str, dict[str, Any]]) -> str:
+    """The figure of how the ranking changes; its description."""
+    from sslcourse.evaluate.figure import plot_ranking
+    from sslcourse.evaluate.protocols import PROTOCOLS
+
+    shown, best = [], {}
+    for name in [name for name in PLANS if name in records]:
+        results = [from_json(row) for row in records[name]["results"]]
+        for r in results:
+            if "minus" not in r.detail and PROTOCOLS.get(r.detail["protocol"], None) is not None:
+                shown.append(replace(r, detail=r.detail | {"data": name}))
+        for protocol in PLANS[name].protocols:
+            of = [r for r in results if r.detail["protocol"] == protocol and "minus" not in r.detail]
+            if PROTOCOLS[protocol].ranks and len(of) > 1:
+                best[f"{protocol} on {name}"] = max(of, key=lambda r: r.value).detail["representation"]
+    plot_ranking(shown, FIGURE, title="The same representations, ranked by every protocol", baselines=BASELINES)
+    winners = dict.fromkeys(best.values())
+    said = "; ".join(f"{w} is first in {', '.join(p for p, v in best.items() if v == w)}" for w in winners)
+    return f"Rank of every representation under every protocol: the lines cross often. {said}."
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.results", description=__doc__.splitlines()[0])
+    for name, plan in PLANS.items():
+        parser.add_argument(f"--{name}", metavar="PATH", help=plan.about.split(";")[0])
+    parser.add_argument("--run", action="append", default=[], metavar="NAME=RUN", help="a trained run and its name")
+    parser.add_argument("--continue-from", type=Path, metavar="RUN", help="measure continued pre-training from RUN")
+    parser.add_argument("--work", type=Path, default=Path("runs/continued"), help="where its runs are kept")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    try:
+        if args.continue_from is not None:
+            if args.clothing10 is None:
+                raise InputError("--continue-from needs --clothing10 PATH, the images to go on with.")
+            continued(args.clothing10, args.continue_from, args.work)
+        else:
+            runs = _runs(args.run)
+            for name in PLANS:
+                if getattr(args, name) is not None:
+                    measure(name, getattr(args, name), runs)
+        records = {path.stem: json.loads(path.read_text()) for path in sorted(KEPT.glob("*.json"))}
+        if not records:
+            raise InputError("nothing has been measured; name images, e.g. --cifar10 PATH.")
+        PAGE.write_text(page(records, draw(records)))
+    except InputError as error:
+        print(f"benchmarks.results: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _runs(named: Sequence[str]) -> dict[str, Any]:
+    from sslcourse.train import load_model
+
+    runs = {}
+    for item in named:
+        name, equals, folder = item.partition("=")
+        if not equals or not name or not folder:
+            raise InputError(f"--run takes NAME=RUN; got '{item}'.")
+        runs[name] = load_model(Path(folder))
+    return runs
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

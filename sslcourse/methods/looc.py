@@ -1,0 +1,155 @@
+"""LooC: one embedding space indifferent to every augmentation, and one for each that is indifferent to all but it.
+
+Xiao, Wang, Efros, Darrell 2021, "What should not be contrastive in contrastive learning", arXiv:2008.05659:
+
+    for a batch of N images and n augmentations (here colour, and rotation by quarter turns):
+        a query; a key k_0; for each augmentation i a key k_i that shares i with the query     -> `views`
+        every view through one backbone, then through n + 1 heads                             -> `forward`
+        loss = mean over the n + 1 spaces, with a queue for each (`losses.looc`)              -> `forward`
+        enqueue k_0, space by space                                                           -> `forward`
+        after the update of f_q:  f_k <- m f_k + (1 - m) f_q                                  -> `after_step`
+
+LooC keeps the backbone's output; LooC++ puts the hidden layers of all heads beside it (`LooCFeatures`).
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from sslcourse.data.augment import Augment, Draws
+from sslcourse.data.rng import shard_rows
+from sslcourse.errors import InputError
+from sslcourse.losses.looc import looc_draws, looc_loss
+from sslcourse.methods.moco import MoCoV2
+from sslcourse.nn.backbones import backbone
+from sslcourse.nn.heads import projection_head
+from sslcourse.nn.momentum import KeyQueue, frozen_copy
+from sslcourse.train.config import TrainConfig
+from sslcourse.train.distributed import gather
+from sslcourse.train.optim import ema_update
+
+AUGMENTATIONS = ("color", "rotation")
+
+
+class LooCFeatures(nn.Module):
+    """What LooC++ keeps: the backbone's output beside the hidden layer of every head, each of unit length."""
+
+    def __init__(self, inner: nn.Module, heads: nn.ModuleList) -> None:
+        super().__init__()
+        self.inner, self.heads = inner, heads
+        width: Any = inner.num_features
+        self.num_features = width + sum(head[0].out_features for head in heads)  # type: ignore[index]
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.inner(x)
+        parts = [h, *(head[1](head[0](h)) for head in self.heads)]  # type: ignore[index]
+        return torch.cat([nn.functional.normalize(part, dim=1) for part in parts], dim=1)
+
+
+class LooC(nn.Module):
+    """LooC with any backbone of `sslcourse.nn.backbones`.
+
+    Attributes:
+        backbone: (B, 3, size, size) -> (B, num_features), what is kept.
+        heads: one for each space, (B, num_features) -> (B, dim); the first is indifferent to everything.
+        key_encoder: the moving average of both; queues: one for each space.
+    """
+
+    name: ClassVar[str] = "looc"
+
+    @dataclass(frozen=True)
+    class Config:
+        """Settings of LooC."""
+
+        backbone: str = "resnet50"
+        """Network whose output is the representation; see sslcourse.nn.backbones."""
+        augmentations: tuple[str, ...] = AUGMENTATIONS
+        """What is left out, one at a time: "color" (jitter, grey, solarisation) and "rotation" (quarter turns)."""
+        concatenate: bool = False
+        """LooC++: keep the hidden layers of the heads, too."""
+        hidden: int = 2048
+        """Width of the hidden layer of every head."""
+        dim: int = 128
+        """Width of queries and keys."""
+        queue: int = 16384
+        """Keys in each queue."""
+        tau: float = 0.2
+        """Temperature."""
+        m: float = 0.999
+        """Momentum of the key encoder."""
+        augment: Augment = field(default_factory=lambda: MoCoV2.PRESETS["imagenet_resnet50"].augment)
+        """The random view, before the rotation; its size is the side of the images that the network sees."""
+        train: TrainConfig = field(default_factory=TrainConfig)
+        """Length, optimiser and device of the training."""
+
+    PRESETS: ClassVar[dict[str, Config]]
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        chosen = config.augmentations
+        if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(AUGMENTATIONS):
+            raise InputError(f"looc leaves out some of {', '.join(AUGMENTATIONS)}, each once; got {chosen}.")
+        self.config = config
+        inner = backbone(config.backbone, config.augment.size)
+        width: Any = inner.num_features
+        spaces = len(chosen) + 1
+        self.heads = nn.ModuleList(projection_head(width, config.hidden, config.dim, bn=False) for _ in range(spaces))
+        self.encoder = inner
+        self.backbone = LooCFeatures(inner, self.heads) if config.concatenate else inner
+        self.key_encoder = frozen_copy(nn.ModuleDict({"encoder": inner, "heads": self.heads}))
+        self.queues = nn.ModuleList(KeyQueue(config.queue, config.dim) for _ in range(spaces))
+
+    def views(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
+        """(B, 3, H, W) uint8 -> query, k_0, k_1, ... k_n, each (B, 3, size, size) float."""
+        total, mine = shard_rows(len(images), generator)
+        size = images.shape[2:]
+        plan = looc_draws(len(self.config.augmentations))
+        drawn = [self.config.augment.draw(total, *size, generator=generator).rows(mine) for _ in plan]
+        turns = torch.randint(4, (len(plan), total), generator=generator)[:, mine]
+        views = []
+        for view, sources in enumerate(plan.tolist()):
+            own, turn = drawn[view], turns[view]
+            for name, source in zip(self.config.augmentations, sources, strict=True):
+                if source == 0:  # shared with the query
+                    turn = turns[0] if name == "rotation" else turn
+                    own = _with_colors_of(own, drawn[0]) if name == "color" else own
+            x = self.config.augment.apply(images, own.to(images.device))
+            views.append(_turned(x, turn.to(x.device)) if "rotation" in self.config.augmentations else x)
+        return views
+
+    def forward(self, views: list[Tensor]) -> dict[str, Tensor]:
+        """Loss of a batch; in training mode its keys k_0 then enter the queues."""
+        h = self.encoder(views[0])
+        q = torch.stack([head(h) for head in self.heads])
+        with torch.no_grad():
+            keys = [self.key_encoder["encoder"](x) for x in views[1:]]
+            k = torch.stack([torch.stack([head(key) for key in keys]) for head in self.key_encoder["heads"]])  # type: ignore[union-attr]
+        loss = looc_loss(q, k, torch.stack([queue.keys for queue in self.queues]), self.config.tau)  # type: ignore[misc]
+        if self.training:
+            for queue, own in zip(self.queues, k, strict=True):
+                queue.push(gather(own[0]))  # type: ignore[operator]
+        return {"loss": loss, "embedding": q[0], "positive": k[0, 0]}
+
+    def after_step(self, step: int, total_steps: int) -> None:
+        """Move the key encoder; its batch-norm statistics are its own."""
+        online = nn.ModuleDict({"encoder": self.encoder, "heads": self.heads})
+        ema_update(online, self.key_encoder, self.config.m, buffers="keep")
+
+
+def _with_colors_of(own: Draws, query: Draws) -> Draws:
+    return own._replace(factors=query.factors, order=query.order, gray=query.gray, solarize=query.solarize)
+
+
+def _turned(x: Tensor, turns: Tensor) -> Tensor:
+    """Every image turned by its own number of quarter turns (B,)."""
+    return torch.stack([x.rot90(k, dims=(2, 3)) for k in range(4)])[turns, torch.arange(len(x), device=x.device)]
+
+
+_CPU, _PAPER = MoCoV2.PRESETS["cpu"], MoCoV2.PRESETS["imagenet_resnet50"]
+LooC.PRESETS = {
+    "cpu": LooC.Config("convnet", hidden=256, queue=1024, tau=_CPU.tau, m=0.99, augment=_CPU.augment, train=_CPU.train),
+    # Section 4 trains on 100 classes of ImageNet for 500 epochs, as MoCo v2 otherwise.
+    "imagenet100_resnet50": LooC.Config(train=_PAPER.train),
+}

@@ -1,0 +1,183 @@
+"""MAE: see a quarter of the patches, paint the rest.
+
+He, Chen, Xie, Li, Dollar, Girshick 2021, "Masked autoencoders are scalable vision learners", arXiv:2111.06377, sec. 3:
+
+    for a batch of images:
+        one weakly augmented view, cut into patches, and random numbers, one a patch    -> `views`
+        the encoder sees the quarter of the patches with the smallest numbers           -> `encode`
+        the decoder gets the encoded patches and mask tokens, all with positions        -> `decoder`
+        loss = mean squared error of the pixels of hidden patches                       -> `forward`
+
+The ablations of its table 1 are settings: (a) `decoder_depth`, (b) `decoder_dim`, (c) `encoder_mask_tokens`,
+(d) `target`, (e) `augment`, (f) `mask` and `ratio`.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from sslcourse.data.augment import Augment
+from sslcourse.data.masks import blockwise_mask, grid_mask, hidden_count
+from sslcourse.data.rng import shard_rows
+from sslcourse.errors import InputError, unknown
+from sslcourse.losses.masked import mae_loss, masked_mean
+from sslcourse.nn.backbones import backbone
+from sslcourse.nn.patches import patchify, random_masking, unpatchify
+from sslcourse.nn.positions import sincos_2d
+from sslcourse.nn.token_decoder import TokenDecoder
+from sslcourse.nn.vit import ViT
+from sslcourse.train.config import TrainConfig
+from sslcourse.train.distributed import gather
+
+# Appendix A.1: crops of 20 to 100 % and flips, nothing else.
+VIEW = Augment(224, scale=(0.2, 1.0), jitter_p=0.0, gray=0.0, blur=0.0)
+
+
+class MAE(nn.Module):
+    """MAE with a ViT.
+
+    Attributes:
+        backbone: the encoder, what is kept; its positions are sines and cosines and are not trained.
+        decoder: thrown away.
+        components: (K, p*p*3) and their mean, for target="pca" from the patches of the first batch.
+    """
+
+    name: ClassVar[str] = "mae"
+    components: Tensor
+    center: Tensor
+
+    @dataclass(frozen=True)
+    class Config:
+        """Settings of MAE."""
+
+        backbone: str = "vit_base_patch16"
+        """The encoder, a ViT; see sslcourse.nn.backbones."""
+        ratio: float = 0.75
+        """Part of the patches that is hidden."""
+        mask: Literal["random", "block", "grid"] = "random"
+        """How they are chosen: each by itself, in blocks as BEiT does, or all but one of each 2 x 2 (ratio 0.75)."""
+        target: Literal["normalized", "pixels", "pca"] = "normalized"
+        """What is predicted: pixels after each patch was standardised, pixels, or 96 principal components."""
+        encoder_mask_tokens: bool = False
+        """Give the encoder all patches, hidden ones replaced by a token, in place of the visible ones alone."""
+        decoder_dim: int = 512
+        """Width of the decoder."""
+        decoder_depth: int = 8
+        """Blocks of the decoder."""
+        decoder_heads: int = 16
+        """Attention heads of the decoder."""
+        augment: Augment = field(default_factory=lambda: VIEW)
+        """The random view; its size is the side of the images that the network sees."""
+        train: TrainConfig = field(default_factory=TrainConfig)
+        """Length, optimiser and device of the training."""
+
+    PRESETS: ClassVar[dict[str, Config]]
+
+    def __init__(self, config: Config, encoder: ViT | None = None) -> None:
+        """`encoder` takes the place of the backbone that `config` names."""
+        super().__init__()
+        if config.mask not in ("random", "block", "grid"):
+            raise unknown("mask", config.mask, ["random", "block", "grid"])
+        if config.target not in ("normalized", "pixels", "pca"):
+            raise unknown("target", config.target, ["normalized", "pixels", "pca"])
+        self.config = config
+        vit = backbone(config.backbone, config.augment.size, mask_token=config.encoder_mask_tokens) \
+            if encoder is None else encoder  # fmt: skip
+        if not isinstance(vit, ViT) or vit.cls_token is None:
+            raise InputError(f"mae needs a ViT with a class token; got backbone={config.backbone!r}.")
+        (h, w), p = vit.grid_size, vit.patch_embed.patch_size
+        n, values = h * w, 3 * p * p
+        hidden = hidden_count(n, config.ratio)
+        if hidden >= n or (config.mask == "grid" and hidden != int(grid_mask(h, w).sum())):
+            raise InputError(f"mae cannot hide a ratio of {config.ratio} of {h} x {w} patches by mask={config.mask!r}.")
+        self.backbone = vit
+        vit.pos_embed.requires_grad_(False).copy_(_positions(h, w, vit.num_features))
+        out = min(96, values) if config.target == "pca" else values
+        pos = _positions(h, w, config.decoder_dim)
+        depth, heads = config.decoder_depth, config.decoder_heads
+        self.decoder = TokenDecoder(vit.num_features, out, pos, (h, w), depth=depth, n_heads=heads)
+        self.register_buffer("components", torch.zeros(out if config.target == "pca" else 0, values))
+        self.register_buffer("center", torch.zeros(values))
+
+    def views(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
+        """(B, 3, H, W) uint8 -> views (B, 3, size, size) and numbers (B, N): patches with the largest are hidden."""
+        x = self.config.augment(images, generator=generator)
+        h, w = self.backbone.patch_embed.grid(x)
+        total, mine = shard_rows(len(x), generator)
+        noise = torch.rand(total, h * w, generator=generator)[mine]
+        if self.config.mask == "grid":
+            noise = grid_mask(h, w, batch=len(x)).flatten(1) + noise / 2
+        elif self.config.mask == "block":
+            count, least = hidden_count(h * w, self.config.ratio), max(1, h * w * 16 // 196)
+            mask = blockwise_mask(h, w, count, least, None, 0.3, generator, algorithm="exact", batch=len(x))
+            noise = mask.flatten(1) + noise / 2
+        return [x, noise.to(x.device)]
+
+    def encode(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens after the encoder (B, 1 + V, D), the mask (B, N), and what puts them back in order (B, N)."""
+        tokens = self.backbone.embed(x)
+        visible, mask, ids = random_masking(tokens[:, 1:], self.config.ratio, noise)
+        if self.config.encoder_mask_tokens:
+            tokens, ids = self.backbone.embed(x, mask), torch.arange(mask.shape[1], device=x.device).expand_as(ids)
+        else:
+            tokens = torch.cat([tokens[:, :1], visible], dim=1)
+        return self.backbone.norm(self.backbone.run_blocks(tokens)), mask, ids
+
+    def forward(self, views: list[Tensor]) -> dict[str, Tensor]:
+        """Loss of a batch; "pred" (B, N, values) and "mask" (B, N) show what it came from."""
+        x, noise = views
+        tokens, mask, ids = self.encode(x, noise)
+        pred = self.decoder(tokens, ids, self.backbone.patch_embed.grid(x))
+        patches = patchify(x, self.backbone.patch_embed.patch_size)
+        if self.config.target == "pca":
+            loss = masked_mean((pred - self.project(patches)).square().mean(dim=-1), mask)
+        else:
+            loss = mae_loss(pred, patches, mask, self.config.target == "normalized")
+        return {"loss": loss, "embedding": tokens[:, 0], "pred": pred, "mask": mask}
+
+    @torch.no_grad()
+    def project(self, patches: Tensor) -> Tensor:
+        """Principal components (B, N, K), of those patches that were seen first."""
+        flat = gather(patches).flatten(0, 1).float()
+        if self.training and not self.components.any():
+            self.center.copy_(flat.mean(dim=0))
+            values = torch.linalg.eigh((flat - self.center).T @ (flat - self.center))  # eigenvalues ascend
+            self.components.copy_(values.eigenvectors.T.flip(0)[: len(self.components)])
+        return (patches - self.center) @ self.components.T
+
+    @torch.no_grad()
+    def reconstruct(self, views: list[Tensor]) -> Tensor:
+        """Images (B, 3, H, W) like the view, hidden patches as predicted (target "pixels" or "normalized")."""
+        patches = patchify(views[0], p := self.backbone.patch_embed.patch_size)
+        if self.config.target == "pca":
+            raise InputError("mae can paint pixels where it predicts pixels, not for target='pca'.")
+        out = self(views)
+        pred = out["pred"]
+        if self.config.target == "normalized":  # mean and spread of a patch are not predicted: the true ones are used
+            pred = pred * (patches.var(dim=-1, keepdim=True) + 1e-6).sqrt() + patches.mean(dim=-1, keepdim=True)
+        painted = torch.where(out["mask"][..., None], pred, patches)
+        return unpatchify(painted, p, *self.backbone.patch_embed.grid(views[0]))
+
+
+def _positions(h: int, w: int, dim: int) -> Tensor:
+    """(1, 1 + h*w, dim): zeros for CLS, then sines and cosines."""
+    return torch.cat([torch.zeros(1, dim), sincos_2d(h, w, dim)])[None]
+
+
+# Appendix A.1, table 8: AdamW (0.9, 0.95), lr 1.5e-4 x batch / 256, weight decay 0.05, 40 of 800 epochs of warm-up.
+_ADAMW = TrainConfig(
+    epochs=800, batch_size=4096, optimizer="adamw", lr=1.5e-4, weight_decay=0.05, betas=(0.9, 0.95), warmup_epochs=40
+)
+MAE.PRESETS = {
+    "cpu": MAE.Config(
+        "vit_mini_patch4",
+        decoder_dim=64,
+        decoder_depth=2,
+        decoder_heads=4,
+        augment=replace(VIEW, size=32, scale=(0.6, 1.0)),
+        train=replace(_ADAMW, epochs=100, steps=1000, batch_size=64, lr=4e-3, warmup_epochs=2),
+    ),
+    "imagenet_vit_base": MAE.Config(train=_ADAMW),
+}

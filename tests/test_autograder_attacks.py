@@ -1,0 +1,561 @@
+"""What hostile hand-ins try, at every sandbox level of this machine: no undeserved point, no leak, nobody else harmed.
+
+Each attack is an answer to `two_views` (10 points). An attack that tries to get at something says how often it
+succeeded ("got 3"), so a test sees success even where nothing was broken.
+"""
+
+# ruff: noqa: E501 - the attacks are laid out for reading
+
+import hashlib
+import json
+import os
+import socket
+import sqlite3
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from autograder import report
+from autograder.answers import COURSE, solution_sources
+from autograder.grader import EARNED, Grade, Grader
+from autograder.intake import Submission
+from autograder.notebook import Lab, clean, read_lab
+from autograder.sandbox import LEVELS, Limits, Zygote
+from autograder.selftest import only
+from sslcourse.errors import InputError
+
+LAB = "03_simclr_moco"
+SECRET = "the-secret-of-this-course"
+MARK = "canary-of-bob"  # in bob's hand-in and in the gradebook; whoever shows it has read them
+
+
+@dataclass
+class House:
+    """A course folder with everything that a student must not touch, and a grader beside it."""
+
+    grader: Grader
+    folder: Path
+    port: int
+    visits: list[object] = field(default_factory=list)
+    digests: dict[Path, str] = field(default_factory=dict)
+
+    def paths(self) -> list[str]:
+        course = (COURSE / "autograder" / "checks" / "lab03.py", COURSE / "solutions" / LAB / f"{LAB}.py")
+        library = COURSE / "sslcourse" / "data" / "views.py"
+        return [str(p) for p in (*self.digests, *course, library, self.folder, course[0].parent, Path.home())]
+
+    def now(self) -> dict[Path, str]:
+        files = [p for p in sorted(self.folder.rglob("*")) if p.is_file()]
+        return {p: hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+@pytest.fixture(scope="module", params=LEVELS)
+def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    os.environ["SSLCOURSE_SECRET"] = SECRET
+    try:
+        zygote = Zygote(request.param, trains=True)
+    except InputError as error:
+        pytest.skip(str(error))
+    folder = tmp_path_factory.mktemp("course")
+    bob = folder / "submitted" / "bob" / LAB / f"{LAB}.ipynb"
+    bob.parent.mkdir(parents=True)
+    bob.write_text(json.dumps({"cells": [], "note": MARK}))
+    with sqlite3.connect(folder / "gradebook.db") as gradebook:
+        gradebook.execute("create table grade (student text, points real)")
+        gradebook.execute("insert into grade values (?, 3)", (MARK,))
+    gradebook.close()
+    with zygote, socket.create_server(("127.0.0.1", 0)) as server:
+        grader = Grader(read_lab(COURSE / "labs" / LAB / f"{LAB}.ipynb"), zygote, SECRET, solution_sources(LAB))
+        place = House(grader, folder, server.getsockname()[1])
+        place.digests = place.now()
+        threading.Thread(target=_greet, args=(server, place.visits), daemon=True).start()
+        yield place
+    os.environ.pop("SSLCOURSE_SECRET")
+
+
+def _greet(server: socket.socket, visits: list[object]) -> None:
+    try:
+        while True:
+            visits.append(server.accept())
+    except OSError:
+        return
+
+
+def two_views(body: str, house: House) -> str:
+    body = (
+        body.strip()
+        .replace("PATHS", repr(house.paths()))
+        .replace("PORT", str(house.port))
+        .replace("COURSE", repr(str(COURSE)))
+    )
+    return f"import torch\ndef two_views(x, t):\n    {body}\n"
+
+
+SCALES = {  # code that takes too much, or ends; with what it deserves
+    "infinite loop": ("while True: pass", 0),
+    "loop that swallows KeyboardInterrupt": (
+        """
+    while True:
+        try:
+            while True: pass
+        except BaseException:
+            continue""",
+        0,
+    ),
+    "os._exit": ("import os; os._exit(0)", 0),
+    "sys.exit": ("import sys; sys.exit(0)", 0),
+    "abort": ("import os; os.abort()", 0),
+    "20 GB in a tensor": ("return torch.zeros(20 * 2**30 // 4)", 0),
+    "20 GB in a list": ("return [0] * (20 * 2**30 // 8)", 0),
+    "20 GB bit by bit": ("kept = [torch.ones(2**22) for _ in range(5000)]", 0),
+    "fork bomb": (
+        """
+    import os
+    for _ in range(10_000):
+        os.fork()""",
+        0,
+    ),
+    "spinning threads": (
+        """
+    import _thread
+    for _ in range(4):
+        _thread.start_new_thread(lambda: [None for _ in iter(int, 1)], ())
+    return x, x""",
+        0,
+    ),
+    "4 TB tensor": ("return torch.zeros(1).expand(10**6, 10**6), x", 0),
+    "deep nesting": (
+        """
+    out = ()
+    for _ in range(5000):
+        out = (out, out[:1])
+    return out""",
+        0,
+    ),
+    "endless recursion": ("return two_views(x, t)", 0),
+    "200 MB output": (
+        """
+    for _ in range(20):
+        print("x" * 10**7)
+    return t(x), t(x)""",
+        10,
+    ),
+    "warnings on stderr": (
+        """
+    import sys, warnings
+    warnings.warn("careful")
+    print("careful", file=sys.stderr)
+    return t(x), t(x)""",
+        10,
+    ),
+}
+
+VALUES = {  # answers that are not answers
+    "NaN": "return t(x) * float('nan'), t(x) * float('nan')",
+    "inf": "return t(x) + float('inf'), t(x) + float('inf')",
+    "wrong dtype": "return t(x).double(), t(x).double()",
+    "wrong shape": "return t(x)[..., :1], t(x)[..., :1]",
+    "not a tensor": "return 'first', 'second'",
+    "numpy": "return t(x).numpy(), t(x).numpy()",
+    "nothing": "return None",
+    "one function for all": "return x, x",
+    "noise of its own": "return torch.randn(x.shape), torch.randn(x.shape)",
+    "a function": "return two_views",
+    "integers without end": "return 10**4000, 10**4000",
+    "a tensor that lies": """
+    class Liar(torch.Tensor):
+        def __eq__(self, other): return True
+        def __bool__(self): return True
+        @classmethod
+        def __torch_function__(cls, *a, **k): return True
+    return x.as_subclass(Liar), x.as_subclass(Liar)""",
+    "patched torch": """
+    torch.equal = torch.allclose = torch.isclose = lambda *a, **k: True
+    torch.testing.assert_close = lambda *a, **k: None
+    torch.Tensor.__eq__ = lambda *a: True
+    return x, x""",
+    "patched builtins": """
+    import builtins
+    builtins.isinstance = builtins.all = builtins.any = lambda *a: True
+    builtins.AssertionError = builtins.Exception = type("Never", (BaseException,), {})
+    return x, x""",
+    "patched pytest": """
+    import sys, types
+    sys.modules["pytest"] = sys.modules["autograder.compare"] = sys.modules["autograder.student"] = types.SimpleNamespace(
+        raises=lambda *a: None, difference=lambda *a: None, Student=object)
+    return x, x""",
+}
+
+# Attacks that count their successes. `reach` is how they get at names that the grader refuses to see in an answer.
+REACHES = {
+    "files: solutions, gradebook, other hand-ins, hidden checks, the library": """
+    import os
+    got = 0
+    for path in PATHS:
+        for read in (
+            lambda: open(path).read(1), lambda: os.read(os.open(path, os.O_RDONLY), 1), lambda: os.listdir(path)[0],
+            lambda: list(os.scandir(path))[0], lambda: __import__("numpy").fromfile(path, "uint8")[0],
+            lambda: __import__("mmap").mmap(os.open(path, os.O_RDONLY), 0), lambda: __import__("linecache").getlines(path)[0],
+            lambda: __import__("pathlib").Path(path).read_text()[0], lambda: open("/proc/self/root" + path).read(1),
+            lambda: open("/proc/1/root" + path).read(1), lambda: open("../../../../../../../.." + path).read(1),
+            lambda: __import__("sqlite3").connect(path).execute("select * from grade").fetchone()[0],
+            lambda: os.symlink(path, "link") or open("link").read(1), lambda: os.link(path, "hard") or open("hard").read(1),
+        ):
+            try:
+                got += read() not in (None, "", b"")
+            except Exception:
+                pass
+    raise ValueError(f"got {got}")""",
+    "writing, deleting and moving those files": """
+    import os
+    got = 0
+    for path in PATHS:
+        for change in (
+            lambda: open(path, "a").write("points"), lambda: open(path, "r+b").write(b"points"), lambda: os.truncate(path, 0),
+            lambda: os.remove(path), lambda: os.rename(path, path + "x"), lambda: os.chmod(path, 0o777),
+            lambda: os.write(os.open(path, os.O_WRONLY), b"points"), lambda: os.rmdir(path), lambda: os.mkdir(path + "/d"),
+            lambda: __import__("shutil").rmtree(path), lambda: os.symlink("x", path + "/s"), lambda: os.utime(path),
+            lambda: __import__("sqlite3").connect(path).execute("update grade set points = 100").connection.commit(),
+            lambda: open(os.path.dirname(path) + "/new", "w").write("x"), lambda: torch.save(x, path),
+        ):
+            try:
+                change()
+                got += 1
+            except Exception:
+                pass
+    raise ValueError(f"got {got}")""",
+    "network": """
+    import os
+    socket, got = __import__("socket"), 0
+    for call in (
+        lambda: socket.create_connection(("127.0.0.1", PORT), 0.2), lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
+        lambda: socket.socket(socket.AF_UNIX), lambda: __import__("urllib.request").request.urlopen("http://127.0.0.1:PORT"),
+        lambda: torch.distributed.TCPStore("127.0.0.1", PORT, is_master=False, timeout=__import__("datetime").timedelta(seconds=0.1)),
+    ):
+        try:
+            call()
+            got += 1
+        except BaseException:
+            pass
+    raise ValueError(f"got {got}")""",
+    "frames": """
+    import sys
+    frame, got = getattr(sys, "_get" + "frame")(), 0
+    while frame:
+        names = {**frame.__getattribute__("f_" + "locals"), **frame.__getattribute__("f_" + "globals")}
+        got += sum(("reference" in n or "secret" in n or "expected" in n or "checks" in n) for n in names)
+        frame = frame.__getattribute__("f_" + "back")
+    raise ValueError(f"got {got}")""",
+    "importing the reference": """
+    import sys
+    importlib = __import__("importlib")
+    sys.path[:0] = [p for p in PATHS] + [COURSE]
+    getattr(sys, "meta_" + "path")[:1] = []
+    got = 0
+    for name in ("sslcourse", "sslcourse.data.views", "autograder.checks.lab03", "autograder.grader", "solutions.03_simclr_moco.03_simclr_moco"):
+        for load in (__import__, importlib.import_module, lambda n: sys.modules[n]):
+            try:
+                load(name)
+                got += 1
+            except BaseException:
+                pass
+    raise ValueError(f"got {got}")""",
+    "secrets of other processes": """
+    import os
+    got = 0
+    for pid in [os.getppid(), *range(1, 3000)]:
+        for name in ("environ", "mem", "maps", "cmdline", "fd/3"):
+            try:
+                raw = open(f"/proc/{pid}/{name}", "rb").read(100_000)
+            except BaseException:
+                continue
+            got += b"SSLCOURSE_" in raw or (name == "maps" and pid == os.getppid() != 1 and len(raw) > 0)
+    raise ValueError(f"got {got}")""",
+    "killing the grader": """
+    import os
+    got = 0
+    for pid in (os.getppid(), -1, 0, 1, PID):
+        for how in (lambda: os.kill(pid, 9), lambda: os.killpg(pid, 9), lambda: os.pidfd_open(pid)):
+            try:
+                how()
+                got += pid not in (0, 1)
+            except BaseException:
+                pass
+    raise ValueError(f"got {got}")""",
+    "starting programs": """
+    import os
+    got = 0
+    for call in (
+        lambda: os.system("true") == 0, lambda: os.fork() and True, lambda: __import__("subprocess").run(["true"]),
+        lambda: os.posix_spawn("/bin/true", ["true"], {}), lambda: os.execv("/bin/true", ["true"]),
+        lambda: __import__("multiprocessing").Process(target=print).start() or True,
+    ):
+        try:
+            got += bool(call())
+        except BaseException:
+            pass
+    raise ValueError(f"got {got}")""",
+}
+
+
+HURRY = Limits(call_s=1.0, exercise_s=4.0)
+
+
+def unharmed(house: House, grade: Grade) -> None:
+    """Nothing leaked, nothing changed, and the next student gets what is due."""
+    text = json.dumps(grade.as_dict())
+    assert MARK not in text
+    assert SECRET not in text
+    assert "student.same" not in text
+    assert house.now() == house.digests
+    assert house.visits == []
+    assert all(r.message and len(r.message) < 700 for r in grade.rows if r.status != EARNED)
+    house.grader.zygote.limits = Limits()
+    honest = only(house.grader, "two_views", house.grader.solution["two_views"], "bob")
+    assert honest.points == 10, honest
+
+
+def test_an_honest_hand_in_gets_full_marks(house: House) -> None:
+    grade = house.grader.grade(Submission("ada", house.grader.solution, {}))
+    assert grade.points == 75, [r for r in grade.rows if r.status != EARNED]
+    unharmed(house, grade)
+
+
+@pytest.mark.parametrize("name", SCALES)
+def test_too_much_of_something(house: House, name: str) -> None:
+    body, deserved = SCALES[name]
+    house.grader.zygote.limits = Limits() if deserved else HURRY
+    grade = only(house.grader, "two_views", two_views(body, house))
+    assert grade.points == deserved, grade.rows
+    unharmed(house, grade)
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_answers_that_are_none(house: House, name: str) -> None:
+    grade = only(house.grader, "two_views", two_views(VALUES[name], house))
+    assert grade.points == 0, grade.rows
+    unharmed(house, grade)
+
+
+@pytest.mark.parametrize("name", REACHES)
+def test_reaching_for_what_is_not_theirs(house: House, name: str) -> None:
+    grade = only(house.grader, "two_views", two_views(REACHES[name].replace("PID", str(os.getpid())), house))
+    assert grade.points == 0
+    assert "got 0" in grade.rows[0].message, grade.rows[0].message
+    unharmed(house, grade)
+
+
+# ----------------------------------------------------------------------------------------- ten more of our own
+
+FRAME = "import os, struct\n    S = lambda head, tail=b'', size=None: struct.pack('<4sIQ', b'SSL1', len(head), len(tail) if size is None else size) + head + tail"
+WIRE = {
+    "forged value": '{"$":"dict","is":[["value",{"$":"tuple","is":[1,2]}],["output",""]]}',
+    "4 TB header": '{"$":"tensor","dtype":"float32","shape":[1000000,1000000],"at":0,"grad":false}',
+    "truncated": '{"$":"dict","is":',
+    "offers that it does not have": '{"$":"dict","is":[["callback","nt_xent"],["args",[]],["kwargs",{"$":"dict","is":[]}]]}',
+    "unhashable callback": '{"$":"dict","is":[["callback",[[]]],["args",[]],["kwargs",3]]}',
+    "a gradient never computed": '{"$":"dict","is":[["vjp",{"$":"dict","is":[]}],["grad",1]]}',
+    "an error of odd types": '{"$":"dict","is":[["error",{"$":"dict","is":[["type",[1]],["message",{"$":"tuple","is":[]}],["line","x"]]}]]}',
+    "an error as a page": '{"$":"dict","is":[["error",{"$":"dict","is":[["type","%s"],["message","<b>"],["line",1],["text","y"]]}]]}'
+    % ("<i>" * 3000),
+    "a foreign type with a long name": '{"$":"dict","is":[["value",{"$":"foreign","type":"%s"}]]}'
+    % ("\\u001b[31m" * 300),
+}
+
+
+@pytest.mark.parametrize("name", WIRE)
+def test_frames_written_past_the_worker(house: House, name: str) -> None:
+    """The student's code finds the socket and speaks the protocol itself."""
+    size = "4 * 10**12" if name == "4 TB header" else "None"
+    body = f"""{FRAME}
+    for fd in range(3, 64):
+        try:
+            os.write(fd, S({WIRE[name].encode()!r}, size={size}))
+        except OSError:
+            pass
+    return x, x"""
+    grade = only(house.grader, "two_views", two_views(body, house))
+    assert grade.points == 0
+    unharmed(house, grade)
+
+
+def test_nothing_is_left_for_the_next_one(house: House) -> None:
+    """Own attack 1: hidden inputs stashed in every place that can be written, for a later exercise to find."""
+    places = ["stash", "/tmp/stash", "/dev/shm/stash", "/var/tmp/stash", "/dev/mqueue/stash"]
+    write = (
+        f"for p in {places}:\n        try: open(p, 'w').write('found')\n        except Exception: pass\n    return x, x"
+    )
+    read = f"""got = 0
+    for p in {places}:
+        try: got += len(open(p).read()) > 0
+        except Exception: pass
+    raise ValueError(f"got {{got}}")"""
+    assert only(house.grader, "two_views", two_views(write, house)).points == 0
+    grade = only(house.grader, "two_views", two_views(read, house))
+    assert "got 0" in grade.rows[0].message
+    assert not any(Path(p).exists() for p in places)
+    unharmed(house, grade)
+
+
+def test_memory_that_is_shared_is_counted_too(house: House) -> None:
+    """Own attack 2: 20 GB of shared anonymous memory, which a limit on private memory does not see."""
+    body = """
+    room = __import__("mmap").mmap(-1, 20 << 30)
+    for at in range(0, 20 << 30, 4096):
+        room[at] = 1
+    return t(x), t(x)"""
+    grade = only(house.grader, "two_views", two_views(body, house))
+    assert grade.points == 0
+    assert "ran longer" not in grade.rows[0].message, "it was allowed to allocate"
+    unharmed(house, grade)
+
+
+def test_sleeping_just_below_the_limit(house: House) -> None:
+    """Own attack 3: every call takes nearly all the time that one call has."""
+    house.grader.zygote.limits = HURRY
+    source = "import time\ndef nt_xent(z1, z2, tau=0.5):\n    time.sleep(0.9)\n    return z1.sum()\n"
+    grade = only(house.grader, "nt_xent", source)
+    assert grade.points == 0
+    assert any("all calls together" in r.message or "ran longer" in r.message for r in grade.rows)
+    assert any("already been stopped twice" in r.message for r in grade.rows)
+    unharmed(house, grade)
+
+
+def test_text_that_breaks_terminals_pages_and_files(house: House, tmp_path: Path) -> None:
+    """Own attack 4: halves of characters, escape sequences and markup in everything that a report shows."""
+    evil = "\\ud800\\x1b]0;owned\\x07<script>alert(1)</script>\\u202e&"
+    source = (
+        f"print('{evil}')\nclass E(Exception): pass\nE.__name__ = '{evil}'\n"
+        f"def two_views(x, t):\n    raise E('{evil}')\n"
+    )
+    grade = only(house.grader, "two_views", source, clean("=cmd|\ud800\x1b[31m<b>/../../x", 200))
+    files = report.write_all([grade], tmp_path)
+    pages = [*files, *(tmp_path / "students").iterdir()]
+    text = "".join(p.read_text(encoding="utf-8") for p in pages) + "\n".join(report.lines(grade))
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert "<script>" not in (tmp_path / "index.html").read_text() + pages[-1].read_text()
+    unharmed(house, grade)
+
+
+def test_call_backs_without_end(house: House) -> None:
+    """Own attack 5: the grader is asked to remember the gradients of ever more large calls."""
+    house.grader.zygote.limits = HURRY
+    body = """
+    big = torch.ones(512, 512, requires_grad=True)
+    kept = []
+    while True:
+        kept.append(t(big))"""
+    before = _resident_mb()
+    grade = only(house.grader, "two_views", two_views(body, house))
+    assert grade.points == 0
+    assert _resident_mb() - before < 900
+    unharmed(house, grade)
+
+
+def test_call_backs_of_gigabytes(house: House) -> None:
+    grade = only(house.grader, "two_views", two_views("return t(torch.zeros(1).expand(2**20, 2**20)), x", house))
+    assert grade.points == 0
+    unharmed(house, grade)
+
+
+def _resident_mb() -> int:
+    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmRSS"))
+    return int(line.split()[1]) >> 10
+
+
+def test_a_poisoned_process_is_thrown_away(house: House) -> None:
+    """Own attack 6: global settings of torch and Python, changed while the cell is loaded."""
+    poison = (
+        "import torch, random, sys\ntorch.set_default_dtype(torch.float64)\ntorch.set_grad_enabled(False)\n"
+        "torch.nn.functional.normalize = torch.Tensor.backward = None\nsys.setrecursionlimit(50)\n"
+        "def two_views(x, t):\n    return x, x\n"
+    )
+    assert only(house.grader, "two_views", poison).points == 0
+    grade = only(house.grader, "nt_xent", house.grader.solution["nt_xent"])
+    assert grade.points == 20
+    unharmed(house, grade)
+
+
+def test_errors_that_fight_back(house: House) -> None:
+    """Own attack 7: exceptions that loop, fail or grow while they are being described."""
+    house.grader.zygote.limits = HURRY
+    for text in ("while True: pass", "raise SystemExit", "return 'x' * 10**9", "return self", "os._exit(3)"):
+        body = f"import os\n    class E(BaseException):\n        def __str__(self):\n            {text}\n    raise E"
+        grade = only(house.grader, "two_views", two_views(body, house))
+        assert grade.points == 0
+    unharmed(house, grade)
+
+
+def test_a_thread_that_answers_for_the_worker(house: House) -> None:
+    """Own attack 8: a thread keeps writing frames after the call has returned."""
+    house.grader.zygote.limits = HURRY
+    body = f"""{FRAME}
+    import _thread
+    def spam():
+        while True:
+            for fd in range(3, 16):
+                try: os.write(fd, S({WIRE["forged value"].encode()!r}))
+                except OSError: pass
+    _thread.start_new_thread(spam, ())
+    return x, x"""
+    grade = only(house.grader, "two_views", two_views(body, house))
+    assert grade.points == 0
+    unharmed(house, grade)
+
+
+def test_claims_about_its_own_innocence(house: House) -> None:
+    """Own attack 9: the code finds the worker that watches it and makes it report a clean call. A wrong answer that
+    leaves its inputs alone earns nothing for that, so there is nothing to win."""
+    body = """
+    import gc
+    for thing in getattr(gc, "get_" + "objects")():
+        if type(thing).__name__ == "Server":
+            answer = type(thing).answer
+            type(thing).answer = lambda self, request: {**answer(self, request), "changed": False, "drew": False}
+    x.mul_(0)
+    return x, x"""
+    grade = only(house.grader, "two_views", two_views(body, house))
+    assert grade.points == 0
+    unharmed(house, grade)
+
+
+def test_the_plain_way_to_look_around_is_refused_unrun(house: House) -> None:
+    source = "import sys\ndef two_views(x, t):\n    return sys._getframe(1).f_locals['value'], x\n"
+    grade = only(house.grader, "two_views", source)
+    assert grade.points == 0
+    assert "looks at nothing else" in grade.rows[0].message
+    unharmed(house, grade)
+
+
+CLASSES = {  # own attack 10: a module that lies about itself
+    "no parameters": "pass",
+    "state that is never loaded": "def load_state_dict(self, *a, **k): pass",
+    "state without end": "def state_dict(self): return {str(i): torch.zeros(1) for i in iter(int, 1)}",
+    "parameters without end": "def named_parameters(self, *a, **k): return ((str(i), 1) for i in iter(int, 1))",
+    "any attribute": "def __getattr__(self, name): return lambda *a, **k: torch.zeros(())",
+    "a state that lies": "def state_dict(self): return {'linear.weight': torch.zeros(3, 4), 'linear.bias': 'right'}",
+    "a call that lies": "def __call__(self, *a): return type('T', (), {'shape': (5, 3), '__eq__': lambda *a: True})()",
+}
+
+
+@pytest.fixture(scope="module")
+def warmup(house: House) -> Grader:
+    lab: Lab = read_lab(COURSE / "labs" / "00_warmup" / "00_warmup.ipynb")
+    return Grader(lab, house.grader.zygote, SECRET, solution_sources("00_warmup"))
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_modules_that_lie(house: House, warmup: Grader, name: str) -> None:
+    house.grader.zygote.limits = HURRY
+    source = (
+        "import torch\nclass LinearProbe(torch.nn.Module):\n    def __init__(self, dim, classes):\n"
+        "        super().__init__()\n    def forward(self, x): return x\n"
+        f"    def training_step(self, x, y, lr): return torch.zeros(())\n    {CLASSES[name]}\n"
+    )
+    grade = only(warmup, "LinearProbe", source)
+    assert grade.points == 0, grade.rows
+    unharmed(house, grade)
