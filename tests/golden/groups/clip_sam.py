@@ -1,5 +1,0 @@
-"""Adapters for the CLIP and SAM families."""
-
-from loading import Adapter
-
-ADAPTERS: dict[str, Adapter] = {}
