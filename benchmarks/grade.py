@@ -5,8 +5,8 @@
 
 `nbgrader`: the same hand-ins of lab 00_warmup through `nbgrader autograde` twice: with this project's configuration,
 and as it comes, with the same checks run in the notebook's kernel (experiment cells are left out of that notebook,
-because ours never runs them). `many`: hundreds of hand-ins through `autograder grade`. `memory`: what a worker has of its
-own. Every time is read off the files that the commands write, so nothing is measured inside them.
+because ours never runs them). `many`: hundreds of hand-ins through `autograder grade`. `memory`: what a worker has of
+its own. Every time is read off the files that the commands write, so nothing is measured inside them.
 """
 
 import argparse

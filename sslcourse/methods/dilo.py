@@ -59,7 +59,8 @@ class DiLo(MoCo):
         config: Any = self.config
         total, mine = shard_rows(len(images), generator)
         x = images.float() / 255
-        saliency = METHODS[config.saliency](x)
+        method: Any = METHODS[config.saliency]
+        saliency = method(x)
         views = []
         for _ in range(2):
             scene = backgrounds(x, saliency, config.background, generator)

@@ -125,7 +125,8 @@ class LooC(nn.Module):
         q = torch.stack([head(h) for head in self.heads])
         with torch.no_grad():
             keys = [self.key_encoder["encoder"](x) for x in views[1:]]
-            k = torch.stack([torch.stack([head(key) for key in keys]) for head in self.key_encoder["heads"]])  # type: ignore[union-attr]
+            heads: Any = self.key_encoder["heads"]
+            k = torch.stack([torch.stack([head(key) for key in keys]) for head in heads])
         loss = looc_loss(q, k, torch.stack([queue.keys for queue in self.queues]), self.config.tau)  # type: ignore[misc]
         if self.training:
             for queue, own in zip(self.queues, k, strict=True):

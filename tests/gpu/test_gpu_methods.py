@@ -68,7 +68,9 @@ def test_three_steps_in_bf16(name, device, compiled, tmp_path, capsys):
 def loss_and_gradient(module, views) -> tuple[torch.Tensor, torch.Tensor]:
     module.zero_grad()
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        loss = module.train()(views)["loss"]
+        known = {"labels": data(len(views[0])).labels, "indices": torch.arange(len(views[0]))}
+        shown = {name: known[name].to(views[0].device) for name in getattr(module, "uses", ())}
+        loss = module.train()(views, **shown)["loss"]
         loss.backward()
     gradients = [p.grad.flatten() for p in module.parameters() if p.grad is not None]
     return loss.detach().cpu(), torch.cat(gradients).cpu()

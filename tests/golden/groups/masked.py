@@ -11,7 +11,7 @@ from sslcourse.data import masks
 from sslcourse.data.augment import Augment
 from sslcourse.losses.masked import mae_loss
 from sslcourse.methods.mae import MAE
-from sslcourse.nn.patches import patchify, random_masking, take, unpatchify
+from sslcourse.nn.patches import patchify, random_masking, unpatchify
 from sslcourse.nn.positions import sincos_2d
 from sslcourse.nn.vit import ViT
 from sslcourse.train.optim import LARS
@@ -102,7 +102,7 @@ def _gradients(case: Case, model: torch.nn.Module, read: Callable[[dict[str, Ten
     address: a state dict is read whose tensors are told apart by a number."""
     numbers = {key: torch.full_like(value, float(i), dtype=torch.float64) for i, (key, value) in
                enumerate(case.state.items(), start=1)}  # fmt: skip
-    ours = {key: value for key, value in read(numbers, model).items()}
+    ours = read(numbers, model)
     named = dict(model.named_parameters())
     results = {}
     for i, key in enumerate(case.state, start=1):
@@ -133,7 +133,7 @@ def _share(masks_: Tensor) -> Tensor:
 
 
 def _alike(ours: Tensor, exact_count: bool = True, places: float = 4.0) -> Callable[[Tensor], None]:
-    """Two samples of masks: the same shape, counts (or their mean within 4 standard errors) and shares of each place."""
+    """Two samples of masks: the same shape, counts (or their mean within 4 standard errors), shares of places."""
 
     def compare(official: Tensor) -> None:
         n = len(official)
