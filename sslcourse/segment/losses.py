@@ -170,7 +170,6 @@ class StepLosses(NamedTuple):
         return focal * self.focal + dice * self.dice + iou * self.iou + presence * self.presence
 
 
-@full_precision
 def multi_step(
     steps: Sequence[ClickStep],
     gt: Tensor,
@@ -197,7 +196,7 @@ def multi_step(
         counted = torch.ones_like(there) if step.presence is None else there
         presence = zero
         if step.presence is not None:
-            presence = F.binary_cross_entropy_with_logits(step.presence[:, 0], there)
+            presence = F.binary_cross_entropy_with_logits(step.presence[:, 0].to(there.dtype), there)
         means = [(part * counted).mean() for part in parts]
         sums = StepLosses(*(a + b for a, b in zip(sums, (*means, presence), strict=True)))
     return sums
