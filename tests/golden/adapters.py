@@ -10,10 +10,7 @@ from groups import clip, contrastive, evaluation, masked, metric, moco, sam, sam
 from loading import Adapter
 
 ADAPTERS: dict[str, dict[str, Adapter]] = {
-    "contrastive": contrastive.ADAPTERS
-    | metric.ADAPTERS
-    | moco.ADAPTERS
-    | evaluation.CONTRASTIVE,
+    "contrastive": contrastive.ADAPTERS | metric.ADAPTERS | moco.ADAPTERS | evaluation.CONTRASTIVE,
     "masked": masked.ADAPTERS | evaluation.MASKED,
     "clip-sam": clip.ADAPTERS | sam.ADAPTERS | sam_losses.ADAPTERS | sam_family.ADAPTERS | evaluation.CLIP_SAM,
 }
