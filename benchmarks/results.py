@@ -3,9 +3,10 @@
     python -m benchmarks.results --cifar10 PATH --clothing10 PATH --coco PATH --davis PATH --run NAME=RUN ...
 
 A PATH is a pack (book/data-format.md) or a folder; each is optional, and RUN is a folder of `sslcourse pretrain`. Only
-what is named is evaluated: results are kept in evaluation/DATA.json, one row a representation and protocol, so a later
-method adds its rows with --run and its own PATHs, and `python -m benchmarks.results` alone writes RESULTS.md and its
-figure again. Samples are small, so that all of it takes a quarter of an hour on one core.
+what is named is evaluated: results are kept in evaluation/DATA.json, one row a representation and protocol. A later
+method adds its rows with --run and PATHs alone: of the baselines that are kept already, only the network that the run
+started as is measured again, for paired differences; --baselines measures all of them again. `python -m
+benchmarks.results` alone writes RESULTS.md and its figure. Samples are small: minutes a set of images on one core.
 
     python -m benchmarks.results --clothing10 PATH --continue-from RUN
 
@@ -60,7 +61,7 @@ PLANS = {
     "cifar10": Plan(
         ("knn", "linear", "few_1", "few_10", "clustering", "retrieval", "partial", "finetune", "robustness", "rankme"),
         "CIFAR-10, a copy as JPEG files of quality 75, so not comparable with published numbers.",
-        n_train=4000,
+        n_train=2000,
         n_test=1000,
         options={
             "linear": {"sweep": SWEEP},
@@ -91,8 +92,8 @@ PLANS = {
 }
 
 
-def measure(name: str, path: str, runs: dict[str, Any]) -> None:
-    """Evaluate the baselines and `runs` on one set of images and keep the rows."""
+def measure(name: str, path: str, runs: dict[str, Any], *, again: bool = False) -> None:
+    """Evaluate `runs`, and the baselines that have no rows yet (or all of them, `again`), and keep the rows."""
     from sslcourse.commands.data import Data
     from sslcourse.commands.evaluate import encoder_of, untrained_of
     from sslcourse.evaluate.protocols import evaluate_encoder
@@ -103,6 +104,9 @@ def measure(name: str, path: str, runs: dict[str, Any]) -> None:
     task = Task(path, data.labelled_pair, plan.side, plan.n_train, plan.n_test)
     arms: dict[str, Callable[[], Any]] = dict(untrained_of(task))
     arms |= {label: lambda kind=kind: encoder_of(_network(kind), "cpu") for label, kind in NETWORKS.items()}  # type: ignore[misc]
+    if not again:
+        have = {row["detail"]["representation"] for row in _kept(name)["results"]} - set(map(_start_of, runs.values()))
+        arms = {label: make for label, make in arms.items() if label not in have}
     arms |= {label: lambda module=module: encoder_of(module, "cpu") for label, module in runs.items()}  # type: ignore[misc]
     rows, minutes = [], {}
     for label, make in arms.items():
@@ -129,7 +133,7 @@ def _network(kind: str) -> Any:
 
 def _start_of(module: Any) -> str | None:
     """The baseline that a run started as: the same network with random weights."""
-    return next((label for label, kind in NETWORKS.items() if kind == module.config.backbone), None)
+    return next((label for label, kind in NETWORKS.items() if kind == getattr(module.config, "backbone", None)), None)
 
 
 def _gains(rows: Sequence[Result], label: str, start: str) -> list[Result]:
@@ -145,14 +149,24 @@ def _gains(rows: Sequence[Result], label: str, start: str) -> list[Result]:
 
 def _keep(name: str, rows: Sequence[Result], minutes: dict[str, float]) -> None:
     """Add rows to evaluation/NAME.json, in place of older ones of the same representation and protocol."""
-    path = KEPT / f"{name}.json"
-    old = json.loads(path.read_text()) if path.exists() else {"minutes": {}, "results": []}
+    old = _kept(name)
     new = [to_json(r) for r in rows]
     measured = {_key(row) for row in new}
     kept = [row for row in old["results"] if _key(row) not in measured]
+    merged = sorted(kept + new, key=lambda row: _place(row["detail"]["representation"]))
     KEPT.mkdir(exist_ok=True)
-    merged = {"minutes": old["minutes"] | minutes, "results": kept + new}
-    path.write_text(json.dumps(merged, indent=1) + "\n")
+    record = {"minutes": old["minutes"] | minutes, "results": merged}
+    (KEPT / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+def _kept(name: str) -> dict[str, Any]:
+    path = KEPT / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else {"minutes": {}, "results": []}
+
+
+def _place(label: str) -> int:
+    """Baselines come first, in their order."""
+    return BASELINES.index(label) if label in BASELINES else len(BASELINES)
 
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:
@@ -228,7 +242,7 @@ def page(records: dict[str, dict[str, Any]], alt: str) -> str:
         "",
         "Written by `python -m benchmarks.results`; no number here is typed. Every number has its 95 % interval and "
         "its n. Samples are small and networks tiny: the tables show how protocols differ, not how good a method can "
-        "be.",
+        "be. A further method adds a row to every table with `--run NAME=RUN` and the PATHs.",
         "",
         "```",
         "sslcourse pretrain simclr --preset cpu_cifar --data PATH/cifar10 --out RUN",
@@ -249,13 +263,15 @@ def page(records: dict[str, dict[str, Any]], alt: str) -> str:
 
 
 def _section(name: str, plan: Plan, record: dict[str, Any]) -> list[str]:
+    from sslcourse.evaluate.protocols import PROTOCOLS
+
     results = [from_json(row) for row in record["results"]]
     models = [r for r in results if "minus" not in r.detail and "relative_to" not in r.detail]
     lines = [f"## {name}", "", plan.about, ""]
     labels = list(dict.fromkeys(r.detail["representation"] for r in models))
     for protocols in _batched(plan.protocols, 5):
-        counted = [_counted(models, p) for p in protocols]
-        lines += ["| | " + " | ".join(counted) + " |", "|---" * (len(protocols) + 1) + "|"]
+        heads = [f"{p}: {PROTOCOLS[p].measure}" for p in protocols]
+        lines += ["| | " + " | ".join(heads) + " |", "|---" * (len(protocols) + 1) + "|"]
         for label in labels:
             cells = [_cell(models, p, label) for p in protocols]
             lines.append(f"| {label} | " + " | ".join(cells) + " |")
@@ -295,16 +311,9 @@ def _batched(items: Sequence[str], n: int) -> list[Sequence[str]]:
     return [items[i : i + n] for i in range(0, len(items), n)]
 
 
-def _counted(models: Sequence[Result], protocol: str) -> str:
-    from sslcourse.evaluate.protocols import PROTOCOLS
-
-    counts = sorted({r.counted for r in models if r.detail["protocol"] == protocol})
-    return f"{protocol}: {PROTOCOLS[protocol].measure}, n = {' or '.join(counts)}"
-
-
 def _cell(models: Sequence[Result], protocol: str, label: str) -> str:
     found = [r for r in models if (r.detail["protocol"], r.detail["representation"]) == (protocol, label)]
-    return f"{found[0].value:.3f} {found[0].interval}" if found else "does not apply"
+    return f"{found[0].value:.3f} {found[0].interval}, n = {found[0].counted}" if found else "does not apply"
 
 
 def draw(records: dict[str, dict[str, Any]]) -> str:
@@ -333,6 +342,7 @@ def main() -> int:
     for name, plan in PLANS.items():
         parser.add_argument(f"--{name}", metavar="PATH", help=plan.about.split(";")[0])
     parser.add_argument("--run", action="append", default=[], metavar="NAME=RUN", help="a trained run and its name")
+    parser.add_argument("--baselines", action="store_true", help="measure baselines again that have rows already")
     parser.add_argument("--continue-from", type=Path, metavar="RUN", help="measure continued pre-training from RUN")
     parser.add_argument("--work", type=Path, default=Path("runs/continued"), help="where its runs are kept")
     args = parser.parse_args()
@@ -346,7 +356,7 @@ def main() -> int:
             runs = _runs(args.run)
             for name in PLANS:
                 if getattr(args, name) is not None:
-                    measure(name, getattr(args, name), runs)
+                    measure(name, getattr(args, name), runs, again=args.baselines)
         records = {path.stem: json.loads(path.read_text()) for path in sorted(KEPT.glob("*.json"))}
         if not records:
             raise InputError("nothing has been measured; name images, e.g. --cifar10 PATH.")

@@ -152,9 +152,33 @@ def test_eval_on_other_data_without_baselines(here: Path, capsys: pytest.Capture
         "--protocol",
         "knn",
     ]
-    assert main([*argv, "--no-baselines", "--k", "5", "--out", "other.json", "--device", "cpu"]) == 0
+    argv += ["--no-baselines", "--k", "5", "--vote", "plain", "--out", "other.json", "--device", "cpu"]
+    assert main(argv) == 0
     (row,) = json.loads((here / "other.json").read_text())
     assert (row["n"], row["detail"]["k"], row["detail"]["n_bank"]) == (20, 5, 30)
+    assert (row["detail"]["vote"], row["detail"]["T"]) == ("plain", None)
+
+
+def test_settings_reach_their_protocols() -> None:
+    from inspect import signature
+
+    from sslcourse.commands.evaluate import Settings, settings_of
+    from sslcourse.evaluate.dense import depth_probe, segmentation_probe
+    from sslcourse.evaluate.detection import detection_transfer
+    from sslcourse.evaluate.finetune import finetune
+    from sslcourse.evaluate.knn import knn_accuracy
+    from sslcourse.evaluate.linear import linear_probe
+
+    takes = {
+        "knn": knn_accuracy, "linear": linear_probe, "partial": finetune, "segmentation": segmentation_probe,
+        "depth": depth_probe, "detection": detection_transfer,
+    }  # fmt: skip
+    chosen = settings_of(Settings(vote="plain", solver="sgd", last_blocks=2, head="conv", detector="finetuned"))
+    assert set(chosen) == set(takes)
+    assert all(set(options) <= set(signature(takes[name]).parameters) for name, options in chosen.items())
+    assert (chosen["knn"]["weighted"], chosen["partial"], chosen["detection"]) == (
+        False, {"last_blocks": 2}, {"finetune": True},
+    )  # fmt: skip
 
 
 def test_eval_against_another_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sslcourse.errors import InputError
 from sslcourse.evaluate import Result, bootstrap_ci, knn_accuracy, knn_classify, seed_interval, wilson_interval
-from sslcourse.evaluate import knn as knn_module
+from sslcourse.evaluate import neighbours as search
 from sslcourse.evaluate.result import print_results, save_results
 
 
@@ -62,7 +62,7 @@ def test_chunks_do_not_change_the_scores() -> None:
 def test_the_blocked_search_finds_what_topk_finds(n: int, k: int) -> None:
     g = torch.Generator().manual_seed(n + k)
     similarity = torch.randn(30, n, generator=g)
-    values, index = knn_module._top_k(similarity, k)
+    values, index = search._top_k(similarity, k)
     expected = similarity.topk(k)
     assert torch.equal(values, expected.values)
     assert torch.equal(index, expected.indices)
@@ -72,9 +72,52 @@ def test_the_blocked_search_finds_what_topk_finds(n: int, k: int) -> None:
 def test_ties_at_rank_k_go_to_the_first_in_the_bank(n: int) -> None:
     # Few distinct values, so that almost every row is tied at rank k.
     similarity = torch.randint(4, (20, n), generator=torch.Generator().manual_seed(0)).float()
-    _, index = knn_module._top_k(similarity.clone(), 9)
+    _, index = search._top_k(similarity.clone(), 9)
     expected = similarity.sort(dim=1, descending=True, stable=True).indices[:, :9]
     assert torch.equal(index.sort(dim=1).values, expected.sort(dim=1).values)
+
+
+def unit(n: int, d: int, seed: int, spread: float = 1.0) -> Tensor:
+    g = torch.Generator().manual_seed(seed)
+    return torch.nn.functional.normalize(1 - spread + spread * torch.randn(n, d, generator=g), dim=1)
+
+
+# Random directions; features so alike that bfloat16 tells nothing; a bank with copies, so ties at rank k; a tiny one.
+SEARCHED = {
+    "random": (unit(3000, 64, 0), unit(50, 64, 1)),
+    "alike": (unit(3000, 64, 0, 0.003), unit(50, 64, 1, 0.003)),
+    "copies": (unit(60, 64, 0).repeat(50, 1), unit(50, 64, 1)),
+    "tiny": (unit(12, 8, 0), unit(12, 8, 1)),
+}
+
+
+@pytest.mark.parametrize("leave_one_out", [False, True])
+@pytest.mark.parametrize("case", SEARCHED)
+def test_the_search_through_bfloat16_finds_the_same(case: str, leave_one_out: bool) -> None:
+    bank, q = SEARCHED[case]
+    q = bank[: len(q)] if leave_one_out else q
+    bank = bank[: len(q)] if leave_one_out and case == "tiny" else bank
+    s, index = search.neighbours(bank, q, 9, chunk=17, leave_one_out=leave_one_out, coarse=True)
+    similarity = q @ bank.T
+    if leave_one_out:
+        own = torch.arange(len(q))
+        similarity[own, own] = -torch.inf
+        assert not bool((index == own[:, None]).any())
+    torch.testing.assert_close(s.sort(dim=1).values, similarity.topk(9).values.sort(dim=1).values)
+    torch.testing.assert_close(similarity.gather(1, index), s)
+    if case == "copies":
+        expected = similarity.sort(dim=1, descending=True, stable=True).indices[:, :9]
+        assert torch.equal(index.sort(dim=1).values, expected.sort(dim=1).values)
+    assert all(len(set(row.tolist())) == 9 for row in index)
+
+
+def test_candidates_are_enough_for_spread_features_and_given_up_for_alike_ones() -> None:
+    def searched_again(bank: Tensor, q: Tensor) -> Tensor:
+        s, index = q.new_empty(len(q), 9), torch.empty(len(q), 9, dtype=torch.long)
+        return search._through_candidates(bank, q, None, s, index, 20)
+
+    assert len(searched_again(unit(20_000, 64, 0), unit(60, 64, 1))) < 20
+    assert searched_again(*SEARCHED["alike"]).tolist() == list(range(50))
 
 
 def test_collapsed_features_vote_for_the_first_k_of_the_bank() -> None:
@@ -165,7 +208,8 @@ def test_memory_is_bounded_by_the_chunk() -> None:
     bank, labels = features(2000, d=8)
     with Largest():
         knn_classify(bank, labels, bank, chunk=10)
-    assert largest <= 2000 * 8 * 4 + 10 * 2000 * 4  # the features or one chunk, never 2000 x 2000
+    found, features_and_chunk = 2000 * 20 * 8, 2000 * 8 * 4 + 10 * 2000 * 4
+    assert largest <= max(found, features_and_chunk)  # never 2000 x 2000
 
 
 BAD = {

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +17,7 @@ from sslcourse.commands.evaluate import (
     PIXELS,
     RANDOM,
     Name,
+    Settings,
     draw,
     encoder_of,
     expanded,
@@ -59,16 +60,9 @@ class Options:
     """Use a class-balanced sample of so many test images."""
     data_size: int | None = None
     """Side in pixels to load images at; what suits the methods' views by default."""
-    k: int = 20
-    """Neighbours that vote in kNN."""
-    T: float = 0.07
-    """Temperature of kNN's weighted vote."""
-    solver: Literal["lbfgs", "sgd"] = "lbfgs"
-    """How the linear probe is fitted: exactly, or as the papers train it."""
-    head: Literal["linear", "conv"] = "linear"
-    """What reads segmentation and depth from the feature map."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes a GPU if there is one."""
+    settings: tyro.conf.OmitArgPrefixes[Settings] = field(default_factory=Settings)
 
 
 def run(argv: list[str]) -> None:
@@ -193,7 +187,7 @@ def _results(
     from sslcourse.train.checkpoint import write_json
 
     task, encoder = make()  # also checks that a kept run is the one that is asked for
-    settings = settings_of(options)
+    settings = settings_of(options.settings)
     path = folder / "scores.json"
     key = {"version": VERSION, "data": data.to_dict(), "settings": settings}
     kept = _read(path, key)

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +23,26 @@ Name = Literal[
 
 
 @dataclass(frozen=True)
+class Settings:
+    """Of protocols."""
+
+    k: int = 20
+    """Neighbours that vote in kNN."""
+    T: float = 0.07
+    """Temperature of kNN's weighted vote."""
+    vote: Literal["weighted", "plain"] = "weighted"
+    """Whether nearer neighbours count more in kNN."""
+    solver: Literal["lbfgs", "sgd"] = "lbfgs"
+    """How the linear probe is fitted: exactly, or as the papers train it."""
+    last_blocks: int = 1
+    """Blocks that partial fine-tuning trains."""
+    head: Literal["linear", "conv"] = "linear"
+    """What reads segmentation and depth from the feature map: one linear layer, or a small convolution before it."""
+    detector: Literal["frozen", "finetuned"] = "frozen"
+    """Whether detection leaves the network as it is, or trains it, too."""
+
+
+@dataclass(frozen=True)
 class Options:
     """Evaluate a frozen run; the table is printed and kept beside the run as eval.json and eval.png.
 
@@ -34,7 +54,7 @@ class Options:
     """A run folder, or its model.safetensors."""
     protocol: tuple[Name, ...] = ("knn", "linear")
     """How to evaluate. On features: kNN votes, a linear probe, with 1 % or 10 % of the labels, clustering, retrieval.
-    Trained: fine-tuning, or of the last block only (partial). On images: copy detection, robustness to corruptions,
+    Trained: fine-tuning, or of the last blocks only (partial). On images: copy detection, robustness to corruptions,
     domain shift. With labels that shapes, and partly coco.zip and davis.zip, have: segmentation, depth, detection,
     attention, video (objects followed), action, zero_shot and open_set (unknown actions), temporal and tubes (when and
     where an action is). Without a task: diagnostics, that is spread, rankme, uniformity, alignment, pair_auc, cka."""
@@ -48,14 +68,6 @@ class Options:
     """Use a class-balanced sample of so many test images."""
     data_size: int | None = None
     """Side in pixels to load images at; what suits the run by default."""
-    k: int = 20
-    """Neighbours that vote in kNN."""
-    T: float = 0.07
-    """Temperature of kNN's weighted vote."""
-    solver: Literal["lbfgs", "sgd"] = "lbfgs"
-    """How the linear probe is fitted: exactly, or as the papers train it."""
-    head: Literal["linear", "conv"] = "linear"
-    """What reads segmentation and depth from the feature map: one linear layer, or a small convolution before it."""
     baselines: bool = True
     """Also evaluate raw pixels, histograms of gradients and the same network with random weights."""
     seed: int = 0
@@ -66,6 +78,7 @@ class Options:
     """Where to compute; auto takes a GPU if there is one."""
     out: Path | None = None
     """Where to write the table as JSON, and the figure with the suffix .png beside it; RUN/eval.json by default."""
+    settings: tyro.conf.OmitArgPrefixes[Settings] = field(default_factory=Settings)
 
 
 def run(argv: list[str]) -> None:
@@ -89,7 +102,7 @@ def run(argv: list[str]) -> None:
     arms: dict[str, Callable[[], Any]] = baselines_of(task, first, device) if options.baselines else {}
     references = list(arms)
     arms |= {name: _later(module, device) for name, module in zip(names, runs.values(), strict=True)}
-    protocols, settings = expanded(options.protocol), settings_of(options)
+    protocols, settings = expanded(options.protocol), settings_of(options.settings)
     caches = {name: _folder(Path(run)) / "features" for name, run in zip(names, runs, strict=True) if options.cache}
     results: list[Result] = []
     for name, make in arms.items():
@@ -133,11 +146,17 @@ def expanded(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(p for name in names for p in (DIAGNOSTICS if name == "diagnostics" else (name,))))
 
 
-def settings_of(options: Any) -> dict[str, dict[str, Any]]:
+def settings_of(options: Settings) -> dict[str, dict[str, Any]]:
     """What the options say about protocols, by protocol."""
     dense = {"head": options.head}
-    knn = {"k": options.k, "T": options.T}
-    return {"knn": knn, "linear": {"solver": options.solver}, "segmentation": dense, "depth": dense}
+    return {
+        "knn": {"k": options.k, "T": options.T, "weighted": options.vote == "weighted"},
+        "linear": {"solver": options.solver},
+        "partial": {"last_blocks": options.last_blocks},
+        "segmentation": dense,
+        "depth": dense,
+        "detection": {"finetune": options.detector == "finetuned"},
+    }
 
 
 def encoder_of(module: Any, device: str) -> Any:

@@ -12,10 +12,8 @@ import torch
 from torch import Tensor
 
 from sslcourse.errors import InputError
+from sslcourse.evaluate.neighbours import neighbours
 from sslcourse.evaluate.result import Result, accuracy
-
-_BLOCKS_PER_NEIGHBOUR = 25  # the search keeps the best k of this many times k blocks; see `_top_k`
-_CHUNK_BYTES = 16 * 2**20  # of similarities held at once; stays near the cache of a CPU
 
 
 @torch.no_grad()
@@ -44,7 +42,7 @@ def knn_classify(
         T: temperature of the weighted vote; 0.07 in both papers.
         n_cls: number of classes; the largest label + 1 by default.
         weighted: False gives every neighbour one equal vote.
-        chunk: queries compared at once; by default as many as fill 16 MiB with similarities.
+        chunk: queries compared at once; by default as many as keep their similarities near the cache.
         leave_one_out: query i is bank feature i and does not vote for itself.
 
     Returns:
@@ -56,19 +54,9 @@ def knn_classify(
     n_cls = _check(bank, labels, q, k, T, n_cls, leave_one_out)
     bank, q = _unit(bank, "bank"), _unit(q, "query")
     labels = labels.to(bank.device)
-    chunk = chunk or max(1, _CHUNK_BYTES // (len(bank) * bank.element_size()))
-    scores = bank.new_zeros(len(q), n_cls)
-    buffer = bank.new_empty(min(chunk, len(q)), len(bank))  # one, reused: fresh pages cost as much as half the product
-    for start in range(0, len(q), chunk):
-        part = q[start : start + chunk]
-        similarity = torch.mm(part, bank.T, out=buffer[: len(part)])
-        if leave_one_out:
-            rows = torch.arange(len(similarity), device=bank.device)
-            similarity[rows, start + rows] = -torch.inf
-        s, index = _top_k(similarity, k)
-        votes = (s / T).softmax(dim=1) if weighted else torch.full_like(s, 1 / k)
-        scores[start : start + chunk].scatter_add_(1, labels[index], votes)
-    return scores
+    s, index = neighbours(bank, q, k, chunk=chunk, leave_one_out=leave_one_out)
+    votes = (s / T).softmax(dim=1) if weighted else torch.full_like(s, 1 / k)
+    return bank.new_zeros(len(q), n_cls).scatter_add_(1, labels[index], votes)
 
 
 def knn_accuracy(
@@ -101,41 +89,6 @@ def knn_accuracy(
         "n_bank": len(bank),
     }
     return accuracy(name, scores, q_labels, detail)
-
-
-def _top_k(similarity: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Values and columns of the k largest entries of each row; among equal values the lower column comes first."""
-    n = similarity.shape[1]
-    # One more than asked for: rank k + 1 tells whether the choice at rank k was arbitrary.
-    wanted = min(k + 1, n)
-    values, index = _top_k_blocked(similarity, wanted)
-    if wanted > k:
-        tied = (values[:, k - 1] == values[:, k]).nonzero()[:, 0]
-        if len(tied):
-            value, column = similarity[tied].sort(dim=1, descending=True, stable=True)
-            values[tied], index[tied] = value[:, :wanted], column[:, :wanted]
-    return values[:, :k], index[:, :k]
-
-
-def _top_k_blocked(similarity: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """`similarity.topk(k)`, several times faster on long rows.
-
-    The k largest entries lie in the k blocks with the largest maxima, and a maximum over strided blocks is one
-    vectorised pass, so the costly selection only sees k blocks instead of the whole row.
-    """
-    n = similarity.shape[1]
-    blocks = k * _BLOCKS_PER_NEIGHBOUR
-    size = n // blocks
-    if size < 4:
-        return similarity.topk(k)
-    # Block b is the columns b, b + blocks, b + 2 blocks, ...; the n % blocks columns at the end are always searched.
-    end = size * blocks
-    blocked = similarity[:, :end].unflatten(1, (size, blocks))
-    best = blocked.amax(dim=1).topk(k, sorted=False).indices
-    inside = blocked.gather(2, best[:, None, :].expand(-1, size, -1)).flatten(1)
-    values, position = torch.cat([inside, similarity[:, end:]], dim=1).topk(k)
-    row, column = position // k, best.gather(1, position % k)
-    return values, torch.where(position < size * k, row * blocks + column, position - size * k + end)
 
 
 def _unit(x: Tensor, what: str) -> Tensor:
