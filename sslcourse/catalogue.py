@@ -75,6 +75,7 @@ class Method:
         return asdict(self) | {"file": self.file, "golden": list(self.golden)}
 
 
+# fmt: off
 _ROWS = (
     Method(
         "context_prediction",
@@ -250,10 +251,12 @@ _ROWS = (
         presets=("cpu", "imagenet100_resnet50"),
     ),
     Method("deepcluster", "DeepCluster", 5, "Caron et al.", 2018, "1807.05520"),
-    Method("byol", "BYOL", 5, "Grill et al.", 2020, "2006.07733"),
+    Method("byol", "BYOL", 5, "Grill et al.", 2020, "2006.07733",
+           code="sslcourse.methods.byol:BYOL", presets=("cpu", "imagenet_resnet50")),
     Method("swav", "SwAV", 5, "Caron et al.", 2020, "2006.09882"),
     Method("deepcluster_v2", "DeepCluster v2", 5, "Caron et al.", 2020, "2006.09882"),
-    Method("simsiam", "SimSiam", 5, "Chen and He", 2020, "2011.10566"),
+    Method("simsiam", "SimSiam", 5, "Chen and He", 2020, "2011.10566",
+           code="sslcourse.methods.simsiam:SimSiam", presets=("cpu", "imagenet_resnet50", "cifar10_resnet18")),
     Method("barlow_twins", "Barlow Twins", 5, "Zbontar et al.", 2021, "2103.03230"),
     Method("deit", "DeiT", 6, "Touvron et al.", 2020, "2012.12877"),
     Method("dino", "DINO", 6, "Caron et al.", 2021, "2104.14294"),
@@ -289,6 +292,7 @@ _ROWS = (
     Method("videomae", "VideoMAE", 13, "Tong et al.", 2022, "2203.12602"),
     Method("unmasked_teacher", "Unmasked Teacher", 13, "Li et al.", 2023, "2303.16058"),
 )
+# fmt: on
 
 # Official numbers by method, "group: case case ..."; they are there before the method is.
 _GOLDEN = {

@@ -50,3 +50,24 @@ def attention_jaccard(encoder: Encoder, images: Tensor, masks: Tensor, *, mass: 
         "heads": jaccard.mean(dim=0).tolist(),
     }
     return mean_result("attention", best, "images", detail, seed=seed)
+
+
+def attn_to_mask(attention: Tensor, grid: tuple[int, int], mass: float = 0.6) -> Tensor:
+    """The class token's attention as masks, one a head: `attention_masks` of its row of a whole attention map.
+
+    Args:
+        attention: (B, heads, T, T), the map of a block (`ViT.get_last_attention`); the class token is the first of the
+            tokens, the h * w patches are the last, whatever stands between.
+        grid: (h, w) of the patches.
+        mass: share of the attention to the patches that is kept, in (0, 1].
+
+    Returns:
+        (B, heads, h, w) bool.
+    """
+    h, w = grid
+    if attention.ndim != 4 or attention.shape[2] != attention.shape[3] or not 0 < h * w < attention.shape[3]:
+        raise InputError(
+            f"attn_to_mask takes (B, heads, T, T) with more tokens than the {h} x {w} patches; got "
+            f"{tuple(attention.shape)}."
+        )
+    return attention_masks(attention[:, :, 0, -h * w :].unflatten(2, (h, w)), mass)

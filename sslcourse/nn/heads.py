@@ -1,6 +1,6 @@
 """Projection and prediction heads: what stands between the backbone and the loss, and is thrown away afterwards."""
 
-from torch import nn
+from torch import Tensor, nn
 
 from sslcourse.errors import InputError
 
@@ -69,3 +69,21 @@ def projection_head(
     if last_bn:
         modules.append(nn.BatchNorm1d(out, affine=last_affine))
     return nn.Sequential(*modules)
+
+
+class SimplicialEmbedding(nn.Module):
+    """Softmax over groups of values (Lavoie et al. 2022, "Simplicial embeddings", eq. 1): (B, D) -> (B, D).
+
+    Args:
+        group: values in a group; D is a multiple of it.
+        tau: temperature, > 0.
+    """
+
+    def __init__(self, group: int = 4, tau: float = 0.1) -> None:
+        super().__init__()
+        if group < 1 or not tau > 0:
+            raise InputError(f"SimplicialEmbedding needs group >= 1 and tau > 0; got {group=}, {tau=}.")
+        self.group, self.tau = group, tau
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.unflatten(1, (-1, self.group)) / self.tau).softmax(dim=2).flatten(1)

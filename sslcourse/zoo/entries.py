@@ -9,7 +9,7 @@ from torch import nn
 
 from sslcourse.nn.patches import interpolate_pos
 from sslcourse.nn.vit import SIZES, ViT
-from sslcourse.zoo import readers
+from sslcourse.zoo import nonegatives, readers
 from sslcourse.zoo.readers import State
 
 
@@ -43,6 +43,45 @@ def _timm_vit(size: str, image_size: int) -> ViT:
     return ViT(image_size, 16, dim=dim, depth=depth, n_heads=n_heads, interpolate=resize)
 
 
+_OFFSET = partial(interpolate_pos, offset=0.1)  # DINO's way, which iBOT and DINOv2 kept
+_SMOOTH = partial(interpolate_pos, antialias=True)  # DINOv2 with registers
+
+
+def _distilled_vit(size: str, patch: int, registers: int, v2: bool, image_size: int) -> ViT:
+    dim, depth, n_heads = SIZES[size]
+    return ViT(
+        image_size,
+        patch,
+        dim=dim,
+        depth=depth,
+        n_heads=n_heads,
+        registers=registers,
+        mask_token=v2,
+        layer_scale=1.0 if v2 else None,
+        interpolate=_SMOOTH if registers else _OFFSET,
+    )
+
+
+def _dino(size: str, patch: int, file: str, megabytes: int) -> Entry:
+    build = partial(_distilled_vit, size, patch, 0, False)
+    return Entry(
+        build, nonegatives.dino, f"github.com/facebookresearch/dino, {file}", megabytes, wrapped_in=("teacher",)
+    )
+
+
+def _ibot(size: str, megabytes: int) -> Entry:
+    build = partial(_distilled_vit, size, 16, 0, False)
+    where = f"github.com/bytedance/ibot, ViT-{size[0].upper()}/16, backbone (teacher)"
+    return Entry(build, nonegatives.ibot, where, megabytes, wrapped_in=("state_dict", "teacher"))
+
+
+def _dinov2(size: str, megabytes: int, registers: int = 0) -> Entry:
+    file = f"dinov2_vit{size[0]}14{'_reg4' if registers else ''}_pretrain.pth"
+    build = partial(_distilled_vit, size, 14, registers, True)
+    where = f"github.com/facebookresearch/dinov2, {file}"
+    return Entry(build, nonegatives.dinov2, where, megabytes, image_size=518, wrapped_in=("teacher",))
+
+
 def _timm_entry(size: str, megabytes: int) -> Entry:
     return Entry(
         build=partial(_timm_vit, size),
@@ -59,4 +98,18 @@ ENTRIES: dict[str, Entry] = {
     "timm_vit_small_patch16": _timm_entry("small", 88),
     "timm_vit_base_patch16": _timm_entry("base", 346),
     "timm_vit_large_patch16": _timm_entry("large", 1217),
+    # Sizes are 4 bytes a parameter.
+    "dino_vit_small_patch16": _dino("small", 16, "dino_deitsmall16_pretrain.pth", 87),
+    "dino_vit_small_patch8": _dino("small", 8, "dino_deitsmall8_pretrain.pth", 87),
+    "dino_vit_base_patch16": _dino("base", 16, "dino_vitbase16_pretrain.pth", 343),
+    "dino_vit_base_patch8": _dino("base", 8, "dino_vitbase8_pretrain.pth", 343),
+    "ibot_vit_small_patch16": _ibot("small", 87),
+    "ibot_vit_base_patch16": _ibot("base", 343),
+    "ibot_vit_large_patch16": _ibot("large", 1213),
+    "dinov2_vit_small_patch14": _dinov2("small", 88),
+    "dinov2_vit_base_patch14": _dinov2("base", 346),
+    "dinov2_vit_large_patch14": _dinov2("large", 1217),
+    "dinov2_vit_small_patch14_reg4": _dinov2("small", 88, 4),
+    "dinov2_vit_base_patch14_reg4": _dinov2("base", 346, 4),
+    "dinov2_vit_large_patch14_reg4": _dinov2("large", 1217, 4),
 }
