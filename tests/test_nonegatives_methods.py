@@ -120,5 +120,5 @@ def test_ibot_and_chunked_blocks_are_renamed() -> None:
 
 
 def test_a_name_without_a_file_says_where_it_is_published() -> None:
-    with pytest.raises(InputError, match=r"facebookresearch/dinov2.*88 MB"):
+    with pytest.raises(InputError, match=r"facebookresearch/dinov2.*89 MB"):
         zoo.load("dinov2_vit_small_patch14")
