@@ -1,14 +1,21 @@
-"""Adapters for CLIP, open_clip and SigLIP: losses."""
+"""Adapters for CLIP, open_clip and SigLIP."""
 
+import itertools
 import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
-from loading import Adapter, Case
-from torch import Tensor
+import torch.nn.functional as F
+from loading import Adapter, Case, Skip
+from PIL import Image
+from torch import Tensor, nn
 
+from sslcourse.data.preprocess import clip_preprocess
+from sslcourse.data.tokenizer import BPETokenizer
+from sslcourse.errors import InputError
+from sslcourse.evaluate.zeroshot import prompt_logits, zero_shot_weights
 from sslcourse.losses import (
     clamp_log_scale,
     clip_distillation,
@@ -19,6 +26,10 @@ from sslcourse.losses import (
     siglip_loss,
     siglip_loss_local,
 )
+from sslcourse.nn.clip import CLIP, CLIPViT
+from sslcourse.nn.patches import interpolate_pos
+from sslcourse.nn.text import TextTransformer, interpolate_text_pos, quick_gelu
+from sslcourse.zoo import clip as reader
 
 # The official losses take embeddings of unit length, and their scale is clamped by the training loop, not by the loss.
 PLAIN: dict[str, Any] = {"normalize": False}
@@ -141,11 +152,191 @@ def _by_rank(
     return {"loss": torch.stack(losses), "grad_image": by_img, "grad_text": by_txt, "grad_scale": by_scale}
 
 
+def clip_quickgelu(case: Case) -> dict[str, Any]:
+    (x,) = _leaves(case, "x")
+    y = quick_gelu(x)
+    return {"quick_gelu": y, "grad": torch.autograd.grad(y.sum(), x)[0], "exact_gelu": F.gelu(x)}
+
+
+def clip_preprocessing(case: Case) -> dict[str, Any]:
+    hyper, names = case.hyper, [key for key in case.inputs if key.startswith("image")]
+    how = hyper["n_px"], tuple(hyper["mean"]), tuple(hyper["std"])
+    return {
+        name.replace("image", "out"): clip_preprocess(Image.fromarray(case.inputs[name].numpy()), *how)
+        for name in names
+    }
+
+
+def openclip_resize_pos_embed(case: Case) -> dict[str, Any]:
+    old = (case.hyper["old_grid"],) * 2
+    image = interpolate_pos(case.inputs["old"][None], *case.hyper["new_grid"], grid=old, antialias=True)
+    length = len(case.expected["new_text"])
+    return {"new": image[0], "new_text": interpolate_text_pos(case.inputs["old_text"], length)}
+
+
+def openai_clip(case: Case) -> dict[str, Any]:
+    model = reader.model_of(case.state)
+    _load(model, case.state)
+    seen: dict[str, Tensor] = {}
+    _watch(model, seen)
+    (image,) = _leaves(case, "image")
+    text = case.inputs["text"]
+    img, txt = model.encode_image(image), model.encode_text(text)
+    logits = model(image, text)
+    n = min(len(img), len(txt))
+    loss = clip_loss(img[:n], txt[:n], model.logit_scale, max_scale=math.inf)
+    wanted = [key for key in case.expected if key.startswith("grad/")]
+    leaves = [image if key == "grad/image" else _parameter(model, key.removeprefix("grad/")) for key in wanted]
+    found = torch.autograd.grad(loss, leaves)
+    # Their projections are matrices right of the features, ours are linear layers.
+    turned = ("grad/text_projection", "grad/visual.proj")
+    return {
+        "image_features": img,
+        "text_features": txt,
+        "logits_per_image": logits,
+        "logits_per_text": logits.T,
+        "loss": loss,
+        **{f"act/{key}": value for key, value in seen.items()},
+        **{key: g.T if key in turned else g for key, g in zip(wanted, found, strict=True)},
+    }
+
+
+def openclip_model(case: Case) -> dict[str, Any]:
+    model = _openclip(case)
+    _load(model, case.state)
+    img, txt = model.encode_image(case.inputs["image"]), model.encode_text(case.inputs["text"])
+    unit = model.encode_image(case.inputs["image"], normalize=True)
+    results = {
+        "image_features": img,
+        "text_features": txt,
+        "image_features_normalized": unit,
+        "fwd_image": unit,
+        "fwd_text": model.encode_text(case.inputs["text"], normalize=True),
+        "fwd_logit_scale": model.logit_scale.exp(),
+    }
+    return results | ({} if model.logit_bias is None else {"fwd_logit_bias": model.logit_bias})
+
+
+def openclip_zeroshot(case: Case) -> dict[str, Any]:
+    model = _openclip(case)
+    _load(model, case.state)
+    classes = case.info["extra"]["classnames"]
+    rows = case.inputs["tokens"].unflatten(0, (len(classes), -1))
+    # The case gives tokens in place of texts, so the text of a prompt is its number here.
+    templates = [f"{{}}/{t}" for t in range(rows.shape[1])]
+
+    def encode(texts: list[str]) -> Tensor:
+        at = [(classes.index(name), int(t)) for name, _, t in (text.rpartition("/") for text in texts)]
+        return model.encode_text(torch.stack([rows[c, t] for c, t in at]))
+
+    weights = zero_shot_weights(encode, classes, templates)
+    img = model.encode_image(case.inputs["image"], normalize=True)
+    return {
+        "classifier": weights,
+        "classifier_legacy": zero_shot_weights(encode, classes, templates, batch_size=len(templates)),
+        "image_features": img,
+        "logits": prompt_logits(img, weights, 100.0),
+    }
+
+
+def _openclip(case: Case) -> CLIP:
+    """A model by open_clip's configuration."""
+    hyper, v, t = case.hyper, case.hyper["vision_cfg"], case.hyper["text_cfg"]
+    act = quick_gelu if hyper.get("quick_gelu") else F.gelu
+    heads = v["width"] // v.get("head_width", 64)
+    visual = CLIPViT(
+        v["image_size"],
+        v["patch_size"],
+        v["width"],
+        v["layers"],
+        heads,
+        hyper["embed_dim"],
+        pool="avg" if v.get("pool_type") == "avg" else "cls",
+        norm_after_pool=v.get("final_ln_after_pool", False),
+        act=act,
+    )
+    text = TextTransformer(
+        t["vocab_size"],
+        t["context_length"],
+        t["width"],
+        t["layers"],
+        t["heads"],
+        hyper["embed_dim"],
+        causal=not t.get("no_causal_mask", False),
+        pool={"argmax": "eot"}.get(t.get("pool_type", "argmax"), t.get("pool_type")),
+        proj_bias=t.get("proj_bias", False),
+        act=act,
+    )
+    return CLIP(visual, text, logit_bias=hyper.get("init_logit_bias"))
+
+
+def _load(model: CLIP, state: dict[str, Tensor]) -> None:
+    model.load_state_dict(reader.clip(state, model))
+    model.eval()
+
+
+def _parameter(model: CLIP, official: str) -> Tensor:
+    """The parameter that goes by `official` in their file: `text_projection` is `text.proj.weight` here."""
+    key = official if official.startswith(("visual.", "logit_")) else f"text.{official}"
+    key = {"visual.proj": "visual.proj.weight", "text.text_projection": "text.proj.weight"}.get(key, key)
+    return model.get_parameter(key)
+
+
+def _watch(model: CLIP, seen: dict[str, Tensor]) -> None:
+    """Keep what passes through the parts that the cases list; their blocks are (L, N, D)."""
+    parts: dict[str, nn.Module] = {}
+    if isinstance(model.visual, CLIPViT):
+        parts["visual_ln_pre"] = model.visual.ln_pre
+        parts |= {f"visual_block{i}_LND": b for i, b in enumerate(model.visual.transformer.resblocks)}
+    else:
+        parts |= {f"visual_layer{i}": model.visual.get_submodule(f"layer{i}") for i in (1, 2, 3, 4)}
+        model.visual.get_submodule("layer1").register_forward_pre_hook(lambda _m, x: seen.update(visual_stem=x[0]))
+    parts |= {f"text_block{i}_LND": b for i, b in enumerate(model.text.transformer.resblocks)}
+    for name, module in parts.items():
+        module.register_forward_hook(
+            lambda _m, _i, out, name=name: seen.update({name: out.transpose(0, 1) if "LND" in name else out})
+        )
+
+
+def clip_tokenizer(case: Case) -> dict[str, Any]:
+    try:
+        tokenizer = BPETokenizer.official()
+    except InputError as error:
+        raise Skip(str(error)) from error
+    strings, length = case.info["extra"]["strings"], case.hyper["context_length"]
+    encoded = [tokenizer.encode(text) for text in strings]
+    too_long = [i for i, text in enumerate(strings) if _too_long(tokenizer, text, length)]
+    return {
+        "tokens": tokenizer(strings, length, truncate=True),
+        "encode_flat": torch.tensor([i for ids in encoded for i in ids]),
+        "encode_offsets": torch.tensor([0, *itertools.accumulate(map(len, encoded))]),
+        "overflow_index": torch.tensor(too_long),
+        "extra.decoded": [tokenizer.decode(ids) for ids in encoded],
+    }
+
+
+def _too_long(tokenizer: BPETokenizer, text: str, length: int) -> bool:
+    try:
+        tokenizer(text, length)
+    except InputError:
+        return True
+    return False
+
+
 def _leaves(case: Case, *names: str) -> list[Tensor]:
     return [case.inputs[name].clone().requires_grad_() for name in names]
 
 
 ADAPTERS: dict[str, Adapter] = {
+    "clip_quickgelu": clip_quickgelu,
+    "clip_preprocess": clip_preprocessing,
+    "clip_vit_tiny": openai_clip,
+    "clip_resnet_tiny": openai_clip,
+    "clip_tokenizer": clip_tokenizer,
+    "openclip_vit_gelu": openclip_model,
+    "openclip_siglip_text": openclip_model,
+    "openclip_zeroshot": openclip_zeroshot,
+    "openclip_resize_pos_embed": openclip_resize_pos_embed,
     "openclip_logit_scale_clamp": openclip_logit_scale_clamp,
     "openclip_clip_loss": openclip_clip_loss,
     "openclip_siglip_loss": openclip_siglip_loss,
