@@ -29,7 +29,10 @@ class LayerNorm(nn.LayerNorm):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with the parameter names of `nn.MultiheadAttention`; `causal`: no look ahead."""
+    """Multi-head self-attention with the parameter names of `nn.MultiheadAttention`.
+
+    `causal`: no look ahead, unless `forward` is given a (N, N) `mask` that is added to the scores in its place.
+    """
 
     def __init__(self, dim: int, n_heads: int, causal: bool) -> None:
         super().__init__()
@@ -42,11 +45,11 @@ class Attention(nn.Module):
         )
         self.out_proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         b, n, _ = x.shape
         qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
         q, k, v = qkv.reshape(b, n, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=self.causal and mask is None)
         return self.out_proj(out.transpose(1, 2).reshape(b, n, -1))
 
 
@@ -69,8 +72,8 @@ class Block(nn.Module):
         self.ln_1, self.attn = LayerNorm(dim, eps=eps), Attention(dim, n_heads, causal)
         self.ln_2, self.mlp = LayerNorm(dim, eps=eps), Mlp(dim, act)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.ln_1(x))
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = x + self.attn(self.ln_1(x), mask)
         return x + self.mlp(self.ln_2(x))
 
 
@@ -92,9 +95,9 @@ class Transformer(nn.Module):
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         for block in self.resblocks:
-            x = block(x)
+            x = block(x, mask)
         return x
 
 
@@ -142,7 +145,8 @@ class TextTransformer(nn.Module):
         nn.init.normal_(self.positional_embedding, std=0.01)
         nn.init.normal_(self.proj.weight, std=dim**-0.5)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """`mask`: (L, L) float, added to the attention's scores in place of the causal mask."""
         if tokens.ndim != 2 or tokens.is_floating_point() or not 0 < tokens.shape[1] <= self.context_length:
             raise InputError(
                 f"a text tower reads (B, L) token ids, L <= {self.context_length}; got {tuple(tokens.shape)} "
@@ -150,7 +154,7 @@ class TextTransformer(nn.Module):
             )
         dtype = self.proj.weight.dtype
         x = self.token_embedding(tokens).to(dtype) + self.positional_embedding[: tokens.shape[1]].to(dtype)
-        x = self.ln_final(self.transformer(x))
+        x = self.ln_final(self.transformer(x, mask))
         if self.pool == "eot":
             at = tokens.argmax(dim=1)  # the first, where the mark occurs more than once
         else:

@@ -33,6 +33,7 @@ from sslcourse.zoo import clip as reader
 
 # The official losses take embeddings of unit length, and their scale is clamped by the training loop, not by the loss.
 PLAIN: dict[str, Any] = {"normalize": False}
+SEEDS = 10_000  # tried for the generator of a recording
 UNCLAMPED: dict[str, Any] = {"normalize": False, "max_scale": math.inf}
 
 
@@ -204,14 +205,14 @@ def openai_clip(case: Case) -> dict[str, Any]:
 def openclip_model(case: Case) -> dict[str, Any]:
     model = _openclip(case)
     _load(model, case.state)
-    img, txt = model.encode_image(case.inputs["image"]), model.encode_text(case.inputs["text"])
+    img, txt = model.encode_image(case.inputs["image"]), model.text(case.inputs["text"], _recorded_mask(case, model))
     unit = model.encode_image(case.inputs["image"], normalize=True)
     results = {
         "image_features": img,
         "text_features": txt,
         "image_features_normalized": unit,
         "fwd_image": unit,
-        "fwd_text": model.encode_text(case.inputs["text"], normalize=True),
+        "fwd_text": F.normalize(txt, dim=1),
         "fwd_logit_scale": model.logit_scale.exp(),
     }
     return results | ({} if model.logit_bias is None else {"fwd_logit_bias": model.logit_bias})
@@ -221,13 +222,14 @@ def openclip_zeroshot(case: Case) -> dict[str, Any]:
     model = _openclip(case)
     _load(model, case.state)
     classes = case.info["extra"]["classnames"]
+    mask = _recorded_mask(case, model)
     rows = case.inputs["tokens"].unflatten(0, (len(classes), -1))
     # The case gives tokens in place of texts, so the text of a prompt is its number here.
     templates = [f"{{}}/{t}" for t in range(rows.shape[1])]
 
     def encode(texts: list[str]) -> Tensor:
         at = [(classes.index(name), int(t)) for name, _, t in (text.rpartition("/") for text in texts)]
-        return model.encode_text(torch.stack([rows[c, t] for c, t in at]))
+        return model.text(torch.stack([rows[c, t] for c, t in at]), mask)
 
     weights = zero_shot_weights(encode, classes, templates)
     img = model.encode_image(case.inputs["image"], normalize=True)
@@ -268,6 +270,31 @@ def _openclip(case: Case) -> CLIP:
         act=act,
     )
     return CLIP(visual, text, logit_bias=hyper.get("init_logit_bias"))
+
+
+def _recorded_mask(case: Case, model: CLIP) -> Tensor | None:
+    """The mask under which the text tower was recorded; None for the tower's own.
+
+    Whoever recorded these cases filled every tensor of the model with numbers of one generator: positions,
+    text_projection, attn_mask, class_embedding, ... So the causal mask was overwritten too, and being no part of a
+    state dict it is not in the file. It is drawn here again, where the tensors before and after it prove the stream.
+    """
+    state, names = case.state, ("positional_embedding", "text_projection", "", "visual.class_embedding")
+    if names[0] not in state:
+        return None  # a tower under `text.` has no mask in these cases
+    length = model.text.get_parameter("positional_embedding").shape[0]
+    for seed in range(SEEDS):
+        generator = torch.Generator().manual_seed(seed)
+        shapes = [state[name].shape if name else (length, length) for name in names]
+        first = torch.randn(shapes[0], generator=generator)
+        if _proportional(first, state[names[0]]):
+            _, mask, last = (torch.randn(shape, generator=generator) for shape in shapes[1:])
+            return mask / length**0.5 if _proportional(last, state[names[-1]]) else None
+    return None
+
+
+def _proportional(x: Tensor, y: Tensor) -> bool:
+    return F.cosine_similarity(x.flatten(), y.flatten(), dim=0).item() > 0.9999
 
 
 def _load(model: CLIP, state: dict[str, Tensor]) -> None:
