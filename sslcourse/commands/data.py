@@ -65,6 +65,6 @@ def source_size(name: str, view: int) -> int | None:
     `Shapes` are drawn at the size of the view. Small views take images as they are; large ones are cut from images an
     eighth larger, as 224 from 256.
     """
-    if name == "shapes":
+    if name in ("shapes", "captions"):
         return view
     return None if view <= 64 else view * 8 // 7

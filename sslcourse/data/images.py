@@ -21,12 +21,14 @@ class Images:
         labels: (N,) int64, -1 where an image has no label.
         classes: class names; `labels` index into it.
         name: what to call the set in tables.
+        captions: for each image the sentences that describe it, at least one; empty for a set without captions.
     """
 
     images: Tensor
     labels: Tensor
     classes: list[str] = field(default_factory=list)
     name: str = "images"
+    captions: list[list[str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4 or self.images.shape[1] != 3:
@@ -34,6 +36,8 @@ class Images:
             raise InputError(f"Images holds uint8 (N, 3, H, W); got {self.images.dtype} {shape}.")
         if self.labels.shape != self.images.shape[:1]:
             raise InputError(f"Images got {len(self.images)} images but {len(self.labels)} labels.")
+        if self.captions and len(self.captions) != len(self.images):
+            raise InputError(f"Images got {len(self.images)} images but captions of {len(self.captions)}.")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -43,7 +47,9 @@ class Images:
 
     def subset(self, index: Tensor) -> "Images":
         """The images at `index` (int64 positions or a bool mask), in that order."""
-        return replace(self, images=self.images[index], labels=self.labels[index])
+        chosen = torch.arange(len(self))[index.cpu()].tolist() if self.captions else []
+        captions = [self.captions[i] for i in chosen]
+        return replace(self, images=self.images[index], labels=self.labels[index], captions=captions)
 
     def to(self, device: torch.device | str) -> "Images":
         """The same set on `device`."""

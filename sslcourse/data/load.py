@@ -16,9 +16,10 @@ from sslcourse.data.subset import first_n
 from sslcourse.data.zips import CocoPack, DavisPack, open_zip
 from sslcourse.errors import InputError, unknown
 
-NAMES = ("shapes", *NAMED)
-OFFLINE = ("shapes", *(name for name, named in NAMED.items() if not named.files))
+NAMES = ("shapes", "captions", *NAMED)
+OFFLINE = ("shapes", "captions", *(name for name, named in NAMED.items() if not named.files))
 STREAM_BYTES = 2_000_000_000  # decoded sets above this are streamed
+CAPTIONS_N = 8000  # the same for its captioned scenes of the training split; an eighth of them for another
 SHAPES_N = 5000  # scenes of the embedded world where the caller does not say how many
 
 
@@ -34,8 +35,9 @@ def load(
 ) -> Images | ImageStream | CocoPack | DavisPack:
     """Load a set of images by name or from a path.
 
-    Names: "shapes" (the embedded world), "digits" and "photos" work offline; "cifar10", "stl10", "imagenette",
-    "pets" and "voc" are torchvision's and are downloaded once.
+    Names: "shapes" (the embedded world), "captions" (its scenes of several objects, with captions, without some pairs
+    of colour and shape: `data.captioned`), "digits" and "photos" work offline; "cifar10", "stl10", "imagenette", "pets"
+    and "voc" are torchvision's and are downloaded once.
 
     Paths: a folder of images (FOLDER/CLASS/*, FOLDER/*, or either below FOLDER/train and FOLDER/test or val); a JPEG
     pack (its folder, `_jpeg.bin` or `_index.npz`); `coco.zip` -> `CocoPack` and `davis.zip` -> `DavisPack`, which keep
@@ -50,7 +52,7 @@ def load(
             Only these are decoded.
         root: where named datasets are kept: ROOT/NAME; default $SSLCOURSE_DATA or ~/.cache/sslcourse. A pack there is
             used in place of the download; any other folder there can be loaded by its name, too.
-        seed: of the sample, and of the world for "shapes".
+        seed: of the sample, and of the world for "shapes" and "captions".
         stream: True decodes during training, False holds the set in memory; None streams above 2 GB decoded.
 
     Raises:
@@ -59,8 +61,8 @@ def load(
     checked_size(size)
     name, folder = str(name_or_path), _root(root)
     path = _path_of(name, folder)
-    if path is None and name == "shapes":
-        return _shapes(split, size, n, seed)
+    if path is None and name in ("shapes", "captions"):
+        return _shapes(name, split, size, n, seed)
     if path is None:
         source, index = _read_named(name, split, size, folder / name)
         size = size or NAMED[name].size
@@ -117,9 +119,13 @@ def _kept(root: Path) -> list[str]:
     return [entry.name for entry in root.iterdir() if entry.is_dir()] if root.is_dir() else []
 
 
-def _shapes(split: str, size: int | None, n: int | None, seed: int) -> Images:
+def _shapes(name: str, split: str, size: int | None, n: int | None, seed: int) -> Images:
+    from sslcourse.data.captioned import captioned
     from sslcourse.data.shapes import Shapes
 
+    if name == "captions":
+        n = n or (CAPTIONS_N if split == "train" else CAPTIONS_N // 8)
+        return captioned(split, n, size or 32, seed)
     world = Shapes(split, seed=seed) if size is None else Shapes(split, size=size, seed=seed)
     return world.as_images(SHAPES_N if n is None else n)
 

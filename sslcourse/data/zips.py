@@ -7,7 +7,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -148,9 +148,15 @@ class CocoPack:
         return [(i, caption) for i, record in enumerate(self._records) for caption in record["captions"]]
 
     def as_images(self, size: int | None = None, *, n: int | None = None, seed: int = 0) -> Images:
-        """All images at one size without labels, for pre-training; `size` and `n` as in `load`."""
+        """All images at one size with their captions, without labels, for pre-training; `size` and `n` as in `load`.
+
+        Where one of the images has no caption, none of them keeps its own.
+        """
         entries = [record["image"] for record in self._records]
-        return _as_images(self._archive, self.name, entries, torch.full((len(self),), -1), [], size, n, seed)
+        images = _as_images(self._archive, self.name, entries, torch.full((len(self),), -1), [], size, n, seed)
+        index = first_n(torch.full((len(self),), -1), n, seed, self.name)
+        captions = [self._records[i]["captions"] for i in index.tolist()]
+        return replace(images, captions=captions if all(captions) else [])
 
 
 def _coco_record(record: dict[str, Any]) -> dict[str, Any]:

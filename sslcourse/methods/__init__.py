@@ -12,6 +12,7 @@ A method class has, besides `forward`:
   (B, D), the second view's, for the collapse monitors;
 - optionally ``uses: tuple[str, ...]``, which of "labels" (B,) and "indices" (B,) its `forward` takes by name: labels
   are for supervised and semi-supervised methods, indices (positions in the data) for those that remember each image;
+- optionally ``prepare(data)``: what it takes from the training set before the first step, its captions for example;
 - optionally ``after_step(step, total_steps)``: what follows an optimiser step (EMA, queue, centre).
 """
 

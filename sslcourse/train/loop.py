@@ -63,6 +63,8 @@ def fit(
     check(train, len(data), fabric.world_size)
     total, per_epoch = total_steps(train, len(data))
     module: Any = methods.build(method, config) if isinstance(method, str) else method
+    if hasattr(module, "prepare"):
+        module.prepare(data)
     run = Run.open(run_dir, module.name, to_dict(config), resume=resume, fabric=fabric)
 
     if train.channels_last:

@@ -108,7 +108,10 @@ class Shapes:
 
     def as_images(self, n: int | None = None, start: int = 0) -> Images:
         """Scenes start to start + n (by default the whole split) as images and labels, without masks: fast."""
-        indices = range(start, start + (len(self) if n is None else n))
+        return self.images_of(range(start, start + (len(self) if n is None else n)))
+
+    def images_of(self, indices: Indices) -> Images:
+        """These scenes as images and labels, without masks."""
         p = self.parameters(indices)
         images = render(p, self.size, self.device, mattes=False).image
         images = self._corrupted(images[:, None], indices)[:, 0]

@@ -1,0 +1,54 @@
+"""A vocabulary that travels with the weights: what reads a text, and what it was trained on, cannot come apart."""
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from sslcourse.data.tokenizer import BPETokenizer
+from sslcourse.errors import InputError
+
+_BASE = 514  # ids of a vocabulary without merges: the bytes, twice, and the two marks
+
+
+class Vocabulary(nn.Module):
+    """A byte-pair encoding whose merges are a buffer, so that a checkpoint holds them.
+
+    Args:
+        size: most ids it can have.
+        context_length: ids of a text, start and end included.
+    """
+
+    merges: Tensor
+
+    def __init__(self, size: int, context_length: int) -> None:
+        super().__init__()
+        if size < _BASE:
+            raise InputError(f"a byte-level vocabulary has at least {_BASE} ids; got {size}.")
+        self.size, self.context_length = size, context_length
+        self.register_buffer("merges", torch.full((size - _BASE, 2), -1, dtype=torch.int32))
+
+    def learn(self, texts: Iterable[str]) -> None:
+        """Learn the merges from texts (`BPETokenizer.train`)."""
+        found = torch.tensor(BPETokenizer.train(texts, self.size).merges, dtype=torch.int32).view(-1, 2)
+        self.merges.fill_(-1)[: len(found)] = found.to(self.merges.device)
+
+    def tokenizer(self) -> BPETokenizer:
+        """The tokenizer of what has been learned."""
+        return BPETokenizer(self.merges[self.merges[:, 0] >= 0].tolist())
+
+    def forward(self, texts: str | Sequence[str]) -> Tensor:
+        """(B, context_length) ids of texts, on the device of the merges; `InputError` for one that is too long."""
+        return self.tokenizer()(texts, self.context_length).to(self.merges.device)
+
+    def captions(self, captions: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
+        """Ids of the captions of N images, cut where they are too long, to draw from by image.
+
+        Returns:
+            (M, context_length) int64, the captions of all images one after the other; (N + 1,) int64, where those of
+            each image begin.
+        """
+        counts = torch.tensor([0, *map(len, captions)])
+        ids = self.tokenizer()(list(chain.from_iterable(captions)), self.context_length, truncate=True)
+        return ids, counts.cumsum(0)
