@@ -73,6 +73,28 @@ def grid_mask(h: int, w: int, *, every: int = 2, batch: int | None = None, devic
     return mask if batch is None else mask.expand(batch, h, w)
 
 
+def mask_order(
+    kind: Literal["random", "block", "grid"], h: int, w: int, ratio: float, rng: Generator, *, batch: int
+) -> Tensor:
+    """Numbers (B, h * w) whose largest are to be hidden, for MAE's three kinds of masks (table 1f and figure 6).
+
+    "random" hides each patch by itself, "block" what BEiT's blocks cover, "grid" all but one of each 2 x 2.
+    """
+    if kind not in ("random", "block", "grid"):
+        raise unknown("mask", kind, ["random", "block", "grid"])
+    count = hidden_count(h * w, ratio)
+    noise = _noise(rng, batch, h * w, None)
+    if kind == "random":
+        return noise
+    if kind == "grid":
+        mask = grid_mask(h, w, batch=batch)
+    else:
+        mask = blockwise_mask(h, w, count, max(1, h * w * 16 // 196), None, 0.3, rng, algorithm="exact", batch=batch)
+    if int(mask[0].sum()) != count:
+        raise InputError(f"a {kind} mask of {h} x {w} patches hides {int(mask[0].sum())} of them, not {ratio} of all.")
+    return mask.flatten(1) + noise / 2
+
+
 def simmim_mask(
     img: int, mask_patch: int, model_patch: int, ratio: float, rng: Rng, *, batch: int | None = None,
     device: Device = None,

@@ -19,17 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from sslcourse.data.augment import Augment
-from sslcourse.data.masks import blockwise_mask, grid_mask, hidden_count
-from sslcourse.data.rng import shard_rows
+from sslcourse.data.masks import mask_order
 from sslcourse.errors import InputError, unknown
-from sslcourse.losses.masked import mae_loss, masked_mean
-from sslcourse.nn.backbones import backbone
-from sslcourse.nn.patches import patchify, random_masking, unpatchify
-from sslcourse.nn.positions import sincos_2d
+from sslcourse.losses.masked import mae_loss
+from sslcourse.nn.backbones import vit
+from sslcourse.nn.patches import patchify, random_masking
+from sslcourse.nn.positions import fix_positions, sincos_positions
+from sslcourse.nn.targets import PrincipalComponents, repaint
 from sslcourse.nn.token_decoder import TokenDecoder
 from sslcourse.nn.vit import ViT
 from sslcourse.train.config import TrainConfig
-from sslcourse.train.distributed import gather
 
 # Appendix A.1: crops of 20 to 100 % and flips, nothing else.
 VIEW = Augment(224, scale=(0.2, 1.0), jitter_p=0.0, gray=0.0, blur=0.0)
@@ -41,12 +40,10 @@ class MAE(nn.Module):
     Attributes:
         backbone: the encoder, what is kept; its positions are sines and cosines and are not trained.
         decoder: thrown away.
-        components: (K, p*p*3) and their mean, for target="pca" from the patches of the first batch.
+        components: for target="pca" what turns patches into principal components.
     """
 
     name: ClassVar[str] = "mae"
-    components: Tensor
-    center: Tensor
 
     @dataclass(frozen=True)
     class Config:
@@ -78,42 +75,30 @@ class MAE(nn.Module):
     def __init__(self, config: Config, encoder: ViT | None = None) -> None:
         """`encoder` takes the place of the backbone that `config` names."""
         super().__init__()
-        if config.mask not in ("random", "block", "grid"):
-            raise unknown("mask", config.mask, ["random", "block", "grid"])
         if config.target not in ("normalized", "pixels", "pca"):
             raise unknown("target", config.target, ["normalized", "pixels", "pca"])
         self.config = config
-        vit = backbone(config.backbone, config.augment.size, mask_token=config.encoder_mask_tokens) \
-            if encoder is None else encoder  # fmt: skip
-        if not isinstance(vit, ViT) or vit.cls_token is None:
-            raise InputError(f"mae needs a ViT with a class token; got backbone={config.backbone!r}.")
-        (h, w), p = vit.grid_size, vit.patch_embed.patch_size
-        n, values = h * w, 3 * p * p
-        hidden = hidden_count(n, config.ratio)
-        if hidden >= n or (config.mask == "grid" and hidden != int(grid_mask(h, w).sum())):
-            raise InputError(f"mae cannot hide a ratio of {config.ratio} of {h} x {w} patches by mask={config.mask!r}.")
-        self.backbone = vit
-        vit.pos_embed.requires_grad_(False).copy_(_positions(h, w, vit.num_features))
-        out = min(96, values) if config.target == "pca" else values
-        pos = _positions(h, w, config.decoder_dim)
-        depth, heads = config.decoder_depth, config.decoder_heads
-        self.decoder = TokenDecoder(vit.num_features, out, pos, (h, w), depth=depth, n_heads=heads)
-        self.register_buffer("components", torch.zeros(out if config.target == "pca" else 0, values))
-        self.register_buffer("center", torch.zeros(values))
+        encoder = encoder or vit(config.backbone, config.augment.size, mask_token=config.encoder_mask_tokens)
+        (h, w), p = encoder.grid_size, encoder.patch_embed.patch_size
+        mask_order(config.mask, h, w, config.ratio, torch.Generator(), batch=1)  # refuses what cannot be hidden
+        if config.ratio >= 1:
+            raise InputError(f"mae has to leave some patches visible; got ratio={config.ratio}.")
+        self.backbone = fix_positions(encoder)
+        self.components = PrincipalComponents(3 * p * p) if config.target == "pca" else None
+        self.decoder = TokenDecoder(
+            encoder.num_features,
+            3 * p * p if self.components is None else len(self.components.components),
+            sincos_positions(h, w, config.decoder_dim),
+            (h, w),
+            depth=config.decoder_depth,
+            n_heads=config.decoder_heads,
+        )
 
     def views(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
         """(B, 3, H, W) uint8 -> views (B, 3, size, size) and numbers (B, N): patches with the largest are hidden."""
         x = self.config.augment(images, generator=generator)
         h, w = self.backbone.patch_embed.grid(x)
-        total, mine = shard_rows(len(x), generator)
-        noise = torch.rand(total, h * w, generator=generator)[mine]
-        if self.config.mask == "grid":
-            noise = grid_mask(h, w, batch=len(x)).flatten(1) + noise / 2
-        elif self.config.mask == "block":
-            count, least = hidden_count(h * w, self.config.ratio), max(1, h * w * 16 // 196)
-            mask = blockwise_mask(h, w, count, least, None, 0.3, generator, algorithm="exact", batch=len(x))
-            noise = mask.flatten(1) + noise / 2
-        return [x, noise.to(x.device)]
+        return [x, mask_order(self.config.mask, h, w, self.config.ratio, generator, batch=len(x)).to(x.device)]
 
     def encode(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens after the encoder (B, 1 + V, D), the mask (B, N), and what puts them back in order (B, N)."""
@@ -130,40 +115,19 @@ class MAE(nn.Module):
         x, noise = views
         tokens, mask, ids = self.encode(x, noise)
         pred = self.decoder(tokens, ids, self.backbone.patch_embed.grid(x))
-        patches = patchify(x, self.backbone.patch_embed.patch_size)
-        if self.config.target == "pca":
-            loss = masked_mean((pred - self.project(patches)).square().mean(dim=-1), mask)
-        else:
-            loss = mae_loss(pred, patches, mask, self.config.target == "normalized")
+        target = patchify(x, self.backbone.patch_embed.patch_size)
+        if self.components is not None:
+            target = self.components(target)
+        loss = mae_loss(pred, target, mask, self.config.target == "normalized")
         return {"loss": loss, "embedding": tokens[:, 0], "pred": pred, "mask": mask}
-
-    @torch.no_grad()
-    def project(self, patches: Tensor) -> Tensor:
-        """Principal components (B, N, K), of those patches that were seen first."""
-        flat = gather(patches).flatten(0, 1).float()
-        if self.training and not self.components.any():
-            self.center.copy_(flat.mean(dim=0))
-            values = torch.linalg.eigh((flat - self.center).T @ (flat - self.center))  # eigenvalues ascend
-            self.components.copy_(values.eigenvectors.T.flip(0)[: len(self.components)])
-        return (patches - self.center) @ self.components.T
 
     @torch.no_grad()
     def reconstruct(self, views: list[Tensor]) -> Tensor:
         """Images (B, 3, H, W) like the view, hidden patches as predicted (target "pixels" or "normalized")."""
-        patches = patchify(views[0], p := self.backbone.patch_embed.patch_size)
-        if self.config.target == "pca":
+        if self.components is not None:
             raise InputError("mae can paint pixels where it predicts pixels, not for target='pca'.")
-        out = self(views)
-        pred = out["pred"]
-        if self.config.target == "normalized":  # mean and spread of a patch are not predicted: the true ones are used
-            pred = pred * (patches.var(dim=-1, keepdim=True) + 1e-6).sqrt() + patches.mean(dim=-1, keepdim=True)
-        painted = torch.where(out["mask"][..., None], pred, patches)
-        return unpatchify(painted, p, *self.backbone.patch_embed.grid(views[0]))
-
-
-def _positions(h: int, w: int, dim: int) -> Tensor:
-    """(1, 1 + h*w, dim): zeros for CLS, then sines and cosines."""
-    return torch.cat([torch.zeros(1, dim), sincos_2d(h, w, dim)])[None]
+        out, p = self(views), self.backbone.patch_embed.patch_size
+        return repaint(views[0], out["pred"], out["mask"], p, normalized=self.config.target == "normalized")
 
 
 # Appendix A.1, table 8: AdamW (0.9, 0.95), lr 1.5e-4 x batch / 256, weight decay 0.05, 40 of 800 epochs of warm-up.

@@ -36,12 +36,23 @@ def backbone(name: str, image_size: int = 224, **kwargs: Any) -> nn.Module:
     if name == "convnet":
         return ConvNet(**kwargs)
     if name in VITS:
-        dim, depth, n_heads, patch_size = VITS[name]
-        return ViT(image_size, patch_size, dim=dim, depth=depth, n_heads=n_heads, **kwargs)
+        return vit(name, image_size, **kwargs)
     import timm  # seconds to import, and the others do without it
 
     model = timm.create_model(name, num_classes=0, **kwargs)
     return small_image_stem(model) if image_size <= SMALL_IMAGE else model
+
+
+def vit(name: str, image_size: int = 224, **kwargs: Any) -> ViT:
+    """An untrained ViT by name, for methods that need one; `kwargs` as in `ViT`.
+
+    Raises:
+        InputError: another kind of backbone, or a size that its patches do not fill.
+    """
+    if name not in VITS:
+        raise InputError(f"This method needs a ViT as its backbone ({', '.join(VITS)}); got {name!r}.")
+    dim, depth, n_heads, patch_size = VITS[name]
+    return ViT(image_size, patch_size, dim=dim, depth=depth, n_heads=n_heads, **kwargs)
 
 
 def small_image_stem(resnet: nn.Module) -> nn.Module:

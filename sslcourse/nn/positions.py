@@ -1,6 +1,6 @@
 """Position embeddings that are computed, not learned."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -30,3 +30,15 @@ def sincos_2d(h: int, w: int, dim: int, *, first: Literal["row", "column"] = "co
         angle = place.flatten()[:, None] * omega
         halves += [angle.sin(), angle.cos()]
     return torch.cat(halves, dim=1).float()
+
+
+def sincos_positions(h: int, w: int, dim: int, prefix: int = 1) -> Tensor:
+    """`sincos_2d` after zeros for `prefix` tokens without a place, (1, prefix + h * w, dim): MAE's positions."""
+    return torch.cat([torch.zeros(prefix, dim), sincos_2d(h, w, dim)])[None]
+
+
+def fix_positions(vit: Any) -> Any:
+    """Give a ViT positions by sine and cosine that are not trained (MAE, appendix A.1), and return it."""
+    positions = sincos_positions(*vit.grid_size, vit.num_features, int(vit.pos_for_class))
+    vit.pos_embed.requires_grad_(False).copy_(positions)
+    return vit

@@ -5,7 +5,6 @@ BEiT (Bao et al. 2021, appendix), after Swin (Liu et al. 2021, equation 4).
 
 from functools import lru_cache
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -80,24 +79,50 @@ def resize_relative(table: Tensor, old: tuple[int, int], new: tuple[int, int]) -
     if old == new:
         return table
     places, rest = table[: len(table) - extra], table[len(table) - extra :]
-    rows, columns = (torch.from_numpy(_spline(a, b)).to(table.device) for a, b in zip(old, new, strict=True))
+    rows, columns = (_spline(a, b).to(table.device) for a, b in zip(old, new, strict=True))
     image = places.double().view(*sizes, -1)
     image = torch.einsum("ih,hwc,jw->ijc", rows, image, columns).flatten(0, 1)
     return torch.cat([image.to(table.dtype), rest])
 
 
 @lru_cache(maxsize=64)
-def _spline(old: int, new: int) -> np.ndarray:
+def _spline(old: int, new: int) -> Tensor:
     """The linear map (2 new - 1, 2 old - 1) that interpolates values at the old distances at the new ones."""
-    from scipy.interpolate import make_interp_spline
-
-    distances = np.cumsum(_ratio(old, new) ** np.arange(old - 1))
-    places = np.concatenate([-distances[::-1], [0.0], distances])
-    wanted = np.arange(1.0 - new, new).clip(places[0], places[-1])
     if old == 1:
-        return np.ones((len(wanted), 1))
-    degree = 3 if len(places) > 3 else 1
-    return np.asarray(make_interp_spline(places, np.eye(len(places)), k=degree)(wanted))
+        return torch.ones(2 * new - 1, 1, dtype=torch.float64)
+    distances = torch.cumsum(_ratio(old, new) ** torch.arange(old - 1, dtype=torch.float64), dim=0)
+    places = torch.cat([-distances.flip(0), distances.new_zeros(1), distances])
+    wanted = torch.arange(1.0 - new, new, dtype=torch.float64).clamp(float(places[0]), float(places[-1]))
+    return cubic_spline(places, wanted)
+
+
+def cubic_spline(places: Tensor, wanted: Tensor) -> Tensor:
+    """The matrix (M, N) that takes values at N rising `places` to those of a cubic spline through them at M others.
+
+    The spline has one cubic on the first two intervals and one on the last two ("not a knot", what FITPACK and scipy
+    do; de Boor 1978, chapter IV). Through 3 places or fewer it runs straight from each to the next.
+    """
+    n = len(places)
+    step = places.diff()
+    curve = places.new_zeros(n, n)  # second derivatives at the places, as a map of the values there
+    if n > 3:
+        inner = torch.arange(1, n - 1)
+        system, slopes = places.new_zeros(n, n), places.new_zeros(n, n)
+        system[inner, inner - 1], system[inner, inner + 1] = step[:-1], step[1:]
+        system[inner, inner] = 2 * (step[:-1] + step[1:])
+        slopes[inner, inner - 1], slopes[inner, inner + 1] = 6 / step[:-1], 6 / step[1:]
+        slopes[inner, inner] = -6 / step[:-1] - 6 / step[1:]
+        system[0, :3] = torch.stack([step[1], -step[0] - step[1], step[0]])
+        system[-1, -3:] = torch.stack([step[-1], -step[-2] - step[-1], step[-2]])
+        curve = torch.linalg.solve(system, slopes)
+    left = (torch.searchsorted(places, wanted, right=True) - 1).clamp(0, n - 2)
+    h = step[left]
+    right_share = (wanted - places[left]) / h
+    left_share = 1 - right_share
+    eye = torch.eye(n, dtype=places.dtype)
+    bend_left, bend_right = ((s**3 - s) * h**2 / 6 for s in (left_share, right_share))
+    straight = left_share[:, None] * eye[left] + right_share[:, None] * eye[left + 1]
+    return straight + bend_left[:, None] * curve[left] + bend_right[:, None] * curve[left + 1]
 
 
 def _ratio(old: int, new: int) -> float:

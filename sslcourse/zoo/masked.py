@@ -24,7 +24,7 @@ def mae(state: State, model: Any) -> State:
             decoder["decoder." + parts[part] + key.removeprefix(part)] = value
     if isinstance(model, ViT):
         return _for_vit(encoder, model)
-    own = {key: value for key, value in model.state_dict().items() if key in ("center", "components")}
+    own = {key: value for key, value in model.state_dict().items() if key.startswith("components.")}
     return own | decoder | {f"backbone.{key}": value for key, value in encoder.items()}
 
 

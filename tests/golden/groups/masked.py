@@ -9,12 +9,14 @@ from torch import Tensor
 
 from sslcourse.data import masks
 from sslcourse.data.augment import Augment
+from sslcourse.data.hog import gaussian_window, hog_features, hog_targets
 from sslcourse.losses.masked import mae_loss
 from sslcourse.methods.mae import MAE
 from sslcourse.nn.patches import patchify, random_masking, unpatchify
 from sslcourse.nn.positions import sincos_2d
+from sslcourse.nn.relative import relative_bias, relative_index, resize_relative
 from sslcourse.nn.vit import ViT
-from sslcourse.train.optim import LARS
+from sslcourse.train.optim import LARS, warmup_cosine
 from sslcourse.zoo import masked as readers
 
 
@@ -215,7 +217,64 @@ def maskfeat_cube_masking(case: Case) -> dict[str, Any]:
     return {"masks": _alike(ours, exact_count=False)}
 
 
+def mae_lr_sched(case: Case) -> dict[str, Tensor]:
+    hyper = case.hyper
+    rates = [
+        warmup_cosine(float(epoch), hyper["epochs"], hyper["warmup_epochs"], hyper["lr"], hyper["min_lr"])
+        for epoch in case.inputs["epoch"]
+    ]
+    lr = torch.tensor(rates, dtype=torch.float64)
+    return {"lr": torch.stack([lr / 2, lr], dim=1)}  # the first group of the recording has lr_scale 0.5
+
+
+def maskfeat_hog(case: Case) -> dict[str, Tensor]:
+    results = {}
+    for i, one in enumerate(case.hyper["cases"]):
+        how = {"bins": one["nbins"], "cell": one["pool"], "window": one["gaussian_window"]}
+        hog = hog_features(case.inputs[f"h{i}/x"], convention="maskfeat", **how)
+        results[f"h{i}/hog"] = hog.movedim(-1, 2)  # official: bins before rows
+    return results | {key: gaussian_window(int(key[5:])) for key in case.expected if key.startswith("gkern")}
+
+
+def maskfeat_hog_patch_layout(case: Case) -> dict[str, Tensor]:
+    hyper = case.hyper
+    patch = hyper["img"] // 14  # hard-coded in the official code
+    how = {"bins": hyper["nbins"], "cell": hyper["pool"], "window": hyper["gaussian_window"]}
+    return {"hog": hog_targets(case.inputs["x"], patch, **how)[:, case.inputs["patch_index"]]}
+
+
+def maskfeat_hog_vs_skimage(case: Case) -> dict[str, Tensor]:
+    image, how = case.inputs["image"], {"bins": case.hyper["nbins"], "cell": case.hyper["pool"]}
+    return {
+        "hoglayerc": hog_features(image, convention="maskfeat", **how),
+        "skimage": hog_features(image, **how),
+        "skimage_of_transposed": hog_features(image.T, **how).transpose(0, 1),
+    }
+
+
+def beit_relative_position_bias(case: Case) -> dict[str, Tensor]:
+    results = {}
+    for i, (h, w) in enumerate(case.hyper["windows"]):
+        index = relative_index(h, w, prefix=1)
+        results |= {f"w{i}/index": index, f"w{i}/bias": relative_bias(case.inputs[f"w{i}/table"], index)}
+    return results
+
+
+def relpos_bias_interpolation(case: Case) -> dict[str, Tensor]:
+    results = {}
+    for i, (old, new) in enumerate(case.hyper["cases_old_new"]):
+        for kind in "vs":
+            results[f"{kind}{i}/new"] = resize_relative(case.inputs[f"{kind}{i}/old"], (old, old), (new, new))
+    return results
+
+
 ADAPTERS: dict[str, Adapter] = {
+    "mae_lr_sched": mae_lr_sched,
+    "maskfeat_hog": maskfeat_hog,
+    "maskfeat_hog_patch_layout": maskfeat_hog_patch_layout,
+    "maskfeat_hog_vs_skimage": maskfeat_hog_vs_skimage,
+    "beit_relative_position_bias": beit_relative_position_bias,
+    "relpos_bias_interpolation": relpos_bias_interpolation,
     "mae_lars": mae_lars,
     "mae_patchify": mae_patchify,
     "mae_random_masking": mae_random_masking,
