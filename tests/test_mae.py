@@ -93,7 +93,15 @@ def test_every_mask_hides_three_quarters(shapes, mask):
 
 
 @pytest.mark.parametrize(
-    "change", [{"target": "pixels"}, {"target": "pca"}, {"encoder_mask_tokens": True}, {"decoder_depth": 0}]
+    "change",
+    [
+        {"target": "pixels"},
+        {"target": "pca"},
+        {"target": "hog"},
+        {"target": "codebook"},
+        {"encoder_mask_tokens": True},
+        {"decoder_depth": 0},
+    ],
 )
 def test_every_switch_gives_a_finite_loss_and_gradients(shapes, change):
     module = methods.build(MAE, cpu(**change)).train()
@@ -109,14 +117,13 @@ def test_principal_components_are_those_of_the_first_batch_and_stay(shapes):
     module = methods.build(MAE, cpu(target="pca")).train()
     x, noise = views(module, shapes, 64)
     module([x, noise])
-    patches = patchify(x, 4)
-    kept, n = module.components.components.clone(), len(module.components.components)
+    kept, n = module.target.table.clone(), module.target.values
     assert n == 48  # a patch has no more values
     torch.testing.assert_close(kept @ kept.T, torch.eye(n), rtol=0, atol=1e-4)
-    spread = module.components(patches).flatten(0, 1).var(dim=0)
+    spread = module.target(x).flatten(0, 1).var(dim=0)
     assert (spread.diff() <= 1e-5).all()  # the strongest first
     module([x.flip(0) * 2, noise])
-    assert torch.equal(module.components.components, kept)
+    assert torch.equal(module.target.table, kept)
     with pytest.raises(InputError, match="paint pixels"):
         module.reconstruct([x, noise])
 

@@ -20,12 +20,11 @@ from torch import Tensor, nn
 
 from sslcourse.data.augment import Augment
 from sslcourse.data.masks import mask_order
-from sslcourse.errors import InputError, unknown
-from sslcourse.losses.masked import mae_loss
+from sslcourse.errors import InputError
 from sslcourse.nn.backbones import vit
-from sslcourse.nn.patches import patchify, random_masking
+from sslcourse.nn.patches import random_masking
 from sslcourse.nn.positions import fix_positions, sincos_positions
-from sslcourse.nn.targets import PrincipalComponents, repaint
+from sslcourse.nn.targets import Kind, PixelTarget, patch_target, repaint, target_loss
 from sslcourse.nn.token_decoder import TokenDecoder
 from sslcourse.nn.vit import ViT
 from sslcourse.train.config import TrainConfig
@@ -40,7 +39,7 @@ class MAE(nn.Module):
     Attributes:
         backbone: the encoder, what is kept; its positions are sines and cosines and are not trained.
         decoder: thrown away.
-        components: for target="pca" what turns patches into principal components.
+        target: what turns an image into what the decoder has to say.
     """
 
     name: ClassVar[str] = "mae"
@@ -55,8 +54,10 @@ class MAE(nn.Module):
         """Part of the patches that is hidden."""
         mask: Literal["random", "block", "grid"] = "random"
         """How they are chosen: each by itself, in blocks as BEiT does, or all but one of each 2 x 2 (ratio 0.75)."""
-        target: Literal["normalized", "pixels", "pca"] = "normalized"
-        """What is predicted: pixels after each patch was standardised, pixels, or 96 principal components."""
+        target: Kind = "normalized"
+        """What is predicted: pixels of standardised patches, pixels, or others; see sslcourse.nn.targets."""
+        teacher: str = ""
+        """Run folder of a trained dVAE (or other network) whose tokens are predicted, for target teacher."""
         encoder_mask_tokens: bool = False
         """Give the encoder all patches, hidden ones replaced by a token, in place of the visible ones alone."""
         decoder_dim: int = 512
@@ -75,8 +76,6 @@ class MAE(nn.Module):
     def __init__(self, config: Config, encoder: ViT | None = None) -> None:
         """`encoder` takes the place of the backbone that `config` names."""
         super().__init__()
-        if config.target not in ("normalized", "pixels", "pca"):
-            raise unknown("target", config.target, ["normalized", "pixels", "pca"])
         self.config = config
         encoder = encoder or vit(config.backbone, config.augment.size, mask_token=config.encoder_mask_tokens)
         (h, w), p = encoder.grid_size, encoder.patch_embed.patch_size
@@ -84,10 +83,10 @@ class MAE(nn.Module):
         if config.ratio >= 1:
             raise InputError(f"mae has to leave some patches visible; got ratio={config.ratio}.")
         self.backbone = fix_positions(encoder)
-        self.components = PrincipalComponents(3 * p * p) if config.target == "pca" else None
+        self.target = patch_target(config.target, p, teacher=config.teacher)
         self.decoder = TokenDecoder(
             encoder.num_features,
-            3 * p * p if self.components is None else len(self.components.components),
+            self.target.values,
             sincos_positions(h, w, config.decoder_dim),
             (h, w),
             depth=config.decoder_depth,
@@ -115,19 +114,15 @@ class MAE(nn.Module):
         x, noise = views
         tokens, mask, ids = self.encode(x, noise)
         pred = self.decoder(tokens, ids, self.backbone.patch_embed.grid(x))
-        target = patchify(x, self.backbone.patch_embed.patch_size)
-        if self.components is not None:
-            target = self.components(target)
-        loss = mae_loss(pred, target, mask, self.config.target == "normalized")
-        return {"loss": loss, "embedding": tokens[:, 0], "pred": pred, "mask": mask}
+        return {"loss": target_loss(pred, self.target(x), mask), "embedding": tokens[:, 0], "pred": pred, "mask": mask}
 
     @torch.no_grad()
     def reconstruct(self, views: list[Tensor]) -> Tensor:
         """Images (B, 3, H, W) like the view, hidden patches as predicted (target "pixels" or "normalized")."""
-        if self.components is not None:
-            raise InputError("mae can paint pixels where it predicts pixels, not for target='pca'.")
-        out, p = self(views), self.backbone.patch_embed.patch_size
-        return repaint(views[0], out["pred"], out["mask"], p, normalized=self.config.target == "normalized")
+        if not isinstance(self.target, PixelTarget):
+            raise InputError(f"mae can paint pixels where it predicts pixels, not for target={self.config.target!r}.")
+        out = self(views)
+        return repaint(views[0], out["pred"], out["mask"], self.target.p, normalized=self.target.normalized)
 
 
 # Appendix A.1, table 8: AdamW (0.9, 0.95), lr 1.5e-4 x batch / 256, weight decay 0.05, 40 of 800 epochs of warm-up.

@@ -55,6 +55,16 @@ def vit(name: str, image_size: int = 224, **kwargs: Any) -> ViT:
     return ViT(image_size, patch_size, dim=dim, depth=depth, n_heads=n_heads, **kwargs)
 
 
+def masked_backbone(name: str, image_size: int = 224, **kwargs: Any) -> Any:
+    """An encoder that replaces hidden patches by a learned token: `forward_map(x, mask)`, `stride`, `num_features`.
+
+    A ViT by name. Without absolute positions (`pos=False`) it has BEiT's layer scale of 0.1, if `kwargs` name no other.
+    """
+    if not kwargs.get("pos", True):
+        kwargs = {"layer_scale": 0.1} | kwargs
+    return vit(name, image_size, mask_token=True, **kwargs)
+
+
 def small_image_stem(resnet: nn.Module) -> nn.Module:
     """Replace the 7x7 stride 2 convolution of a timm ResNet by a 3x3 stride 1 one and leave out the max-pooling."""
     old: Any = resnet.conv1

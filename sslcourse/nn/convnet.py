@@ -5,6 +5,7 @@ costs 0.03 GFLOP forward and reaches hundreds of images a second, which is what 
 into two minutes without a GPU.
 """
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -40,7 +41,7 @@ class ConvNet(nn.Module):
                 for c_in, c_out, stride in zip(widths[:-1], widths[1:], strides, strict=True)
             )
         )
-        self.num_features = channels[-1]
+        self.num_features, self.stride = channels[-1], math.prod(strides)
 
     def forward_map(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, num_features, h, w)."""

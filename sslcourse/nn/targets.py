@@ -1,42 +1,190 @@
-"""What masked methods predict in place of pixels, and how a prediction becomes an image again."""
+"""What masked methods predict: pixels, HOG, principal components, the tokens of a codebook, another network's features.
+
+A target is a module with `values`, the width of a prediction, and a forward pass from images (B, 3, H, W), standardised
+as the network sees them, to (B, N, values), one row a patch in reading order, or to tokens (B, N) int64 below `values`.
+No gradient goes back. `target_loss` compares either kind with a prediction.
+"""
+
+from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sslcourse.data.hog import hog_targets
+from sslcourse.errors import InputError, unknown
+from sslcourse.losses.masked import beit_loss, maskfeat_loss, normalize_patches
 from sslcourse.nn.patches import patchify, unpatchify
 from sslcourse.train.distributed import gather
 
+Kind = Literal["pixels", "normalized", "hog", "pca", "codebook", "teacher"]
+KINDS = ("pixels", "normalized", "hog", "pca", "codebook", "teacher")
 
-class PrincipalComponents(nn.Module):
-    """Patches as their first principal components (MAE, He et al. 2021, table 1d), those of the first batch it sees.
+
+def patch_target(kind: Kind, p: int, *, vocabulary: int = 512, teacher: str = "") -> "Target":
+    """A target for patches of p x p pixels.
 
     Args:
-        values: of a patch, p*p*3.
-        n: components that are kept, at most `values`.
+        kind: "pixels"; "normalized", each patch standardised (MAE); "hog" (MaskFeat); "pca", 96 principal components
+            (MAE, table 1d); "codebook", the nearest of `vocabulary` patches, which needs no other training; "teacher",
+            what a trained network says: the tokens of a dVAE, or the features of any other.
+        teacher: run folder of that network.
 
-    Attributes:
-        components: (n, values), 0 until a batch has been seen in training.
-        center: (values,), the mean patch.
+    Raises:
+        InputError: an unknown kind, or a teacher where none or a missing one is named.
+    """
+    if kind not in KINDS:
+        raise unknown("target", kind, KINDS)
+    if (kind == "teacher") != bool(teacher):
+        raise InputError(f"target='teacher' and a run folder as teacher belong together; got {kind!r} and {teacher!r}.")
+    if kind == "teacher":
+        from sslcourse.train.checkpoint import load_model
 
-    Shape: (B, N, values) -> (B, N, n). No gradient goes back.
+        trained: Any = load_model(teacher)
+        return TeacherTarget(trained.backbone, p)
+    if kind == "pca":
+        return PrincipalComponents(3 * p * p)
+    if kind == "codebook":
+        return PatchCodebook(3 * p * p, vocabulary)
+    return HogTarget(p) if kind == "hog" else PixelTarget(p, kind == "normalized")
+
+
+def target_loss(pred: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared error, or cross-entropy where the target is tokens, over hidden patches; scalar."""
+    return maskfeat_loss(pred, target, mask) if target.is_floating_point() else beit_loss(pred, target, mask)
+
+
+class Target(nn.Module):
+    """See the module's text."""
+
+    values: int
+
+
+class PixelTarget(Target):
+    """Pixels of patches, as they are or every patch standardised by itself."""
+
+    def __init__(self, p: int, normalized: bool = False) -> None:
+        super().__init__()
+        self.p, self.normalized, self.values = p, normalized, 3 * p * p
+
+    def forward(self, x: Tensor) -> Tensor:
+        patches = patchify(x, self.p)
+        return normalize_patches(patches) if self.normalized else patches
+
+
+class HogTarget(Target):
+    """MaskFeat's HOG: 9 orientations in 2 x 2 cells a patch and channel, 108 numbers (section 3.2)."""
+
+    def __init__(self, p: int) -> None:
+        super().__init__()
+        if p % 2:
+            raise InputError(f"HOG targets cut a patch into 2 x 2 cells; a patch of {p} px has no half.")
+        self.p, self.values = p, 3 * 9 * 4
+
+    def forward(self, x: Tensor) -> Tensor:
+        return hog_targets(x, self.p, cell=self.p // 2)
+
+
+class _FirstBatch(Target):
+    """A target that is fitted to the patches of the first batch that it sees in training, and then stays.
+
+    `table` is 0 until then.
     """
 
-    components: Tensor
-    center: Tensor
+    table: Tensor
 
-    def __init__(self, values: int, n: int = 96) -> None:
+    def __init__(self, rows: int, patch_values: int) -> None:
         super().__init__()
-        self.register_buffer("components", torch.zeros(min(n, values), values))
-        self.register_buffer("center", torch.zeros(values))
+        self.p = round((patch_values / 3) ** 0.5)
+        self.register_buffer("table", torch.zeros(rows, patch_values))
+        self.register_buffer("center", torch.zeros(patch_values))
+        self.center: Tensor
 
     @torch.no_grad()
-    def forward(self, patches: Tensor) -> Tensor:
-        if self.training and not self.components.any():
-            flat = gather(patches).flatten(0, 1).float()
-            self.center.copy_(flat.mean(dim=0))
-            values = torch.linalg.eigh((flat - self.center).T @ (flat - self.center))  # eigenvalues ascend
-            self.components.copy_(values.eigenvectors.T.flip(0)[: len(self.components)])
-        return (patches.float() - self.center) @ self.components.T
+    def forward(self, x: Tensor) -> Tensor:
+        patches = patchify(x, self.p).float()
+        if self.training and not self.table.any():
+            self.fit(gather(patches).flatten(0, 1))
+        return self.read(patches)
+
+    def fit(self, patches: Tensor) -> None:
+        """Set the table from (M, patch_values)."""
+        raise NotImplementedError
+
+    def read(self, patches: Tensor) -> Tensor:
+        """(B, N, patch_values) to what is predicted."""
+        raise NotImplementedError
+
+
+class PrincipalComponents(_FirstBatch):
+    """Patches as their first principal components (MAE, He et al. 2021, table 1d), strongest first.
+
+    Attributes:
+        table: (values, patch_values), the components.
+        center: (patch_values,), the mean patch.
+    """
+
+    def __init__(self, patch_values: int, n: int = 96) -> None:
+        self.values = min(n, patch_values)
+        super().__init__(self.values, patch_values)
+
+    def fit(self, patches: Tensor) -> None:
+        self.center.copy_(patches.mean(dim=0))
+        moments = (patches - self.center).T @ (patches - self.center)
+        self.table.copy_(torch.linalg.eigh(moments).eigenvectors.T.flip(0)[: self.values])  # eigenvalues ascend
+
+    def read(self, patches: Tensor) -> Tensor:
+        return (patches - self.center) @ self.table.T
+
+
+class PatchCodebook(_FirstBatch):
+    """The nearest of `vocabulary` patches, a tokenizer that costs nothing: k-means on the first batch.
+
+    Pixels in place of a dVAE's features: what BEiT (Bao et al. 2021, section 2.1) learns its tokenizer to avoid.
+    """
+
+    def __init__(self, patch_values: int, vocabulary: int) -> None:
+        self.values = vocabulary
+        super().__init__(vocabulary, patch_values)
+
+    def fit(self, patches: Tensor, rounds: int = 10) -> None:
+        start = torch.linspace(0, len(patches) - 1, self.values).long()  # where patches are few, some stand twice
+        codes = patches[start.to(patches.device)]
+        for _ in range(rounds):
+            nearest = torch.cdist(patches, codes).argmin(dim=1)
+            sums = torch.zeros_like(codes).index_add_(0, nearest, patches)
+            counts = torch.bincount(nearest, minlength=self.values)[:, None]
+            codes = torch.where(counts > 0, sums / counts.clamp(min=1), codes)
+        self.table.copy_(codes)
+
+    def read(self, patches: Tensor) -> Tensor:
+        return torch.cdist(patches.flatten(0, 1), self.table).argmin(dim=1).view(patches.shape[:2])
+
+
+class TeacherTarget(Target):
+    """What a frozen network says of each patch of the whole image: tokens (`tokenize`), or standardised features.
+
+    The teacher sees the view at the size at which its patches are ours, as BEiT's tokenizer does (112 px for 8 px
+    tokens and 16 px patches). Features are L2-normalised (MaskFeat, Wei et al. 2021, table 2).
+    """
+
+    def __init__(self, teacher: nn.Module, p: int) -> None:
+        super().__init__()
+        self.teacher: Any = teacher.requires_grad_(False)
+        if not hasattr(teacher, "tokenize") and not hasattr(teacher, "forward_map"):
+            raise InputError(f"{type(teacher).__name__} has neither tokens nor a feature map to be predicted.")
+        self.tokens, self.p = hasattr(teacher, "tokenize"), p
+        self.values = self.teacher.vocabulary if self.tokens else self.teacher.num_features
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        self.teacher.eval()
+        if (stride := self.teacher.stride) != self.p:
+            size = (x.shape[2] // self.p * stride, x.shape[3] // self.p * stride)
+            x = F.interpolate(x, size, mode="bicubic", antialias=True)
+        if self.tokens:
+            return self.teacher.tokenize(x).flatten(1)
+        return F.normalize(self.teacher.forward_map(x).flatten(2).transpose(1, 2), dim=-1)
 
 
 def repaint(images: Tensor, pred: Tensor, mask: Tensor, p: int, *, normalized: bool = False) -> Tensor:

@@ -185,6 +185,7 @@ class ViT(nn.Module):
         self.patch_embed = PatchEmbed(patch_size, in_channels, dim)
         self.grid_size = self.patch_embed.grid(torch.empty(1, in_channels, height, width, device="meta"))
         self.num_features, self.pool, self.drop_path, self.interpolate = dim, pool, drop_path, interpolate
+        self.stride = patch_size  # pixels of the image below a place of `forward_map`
         self.num_prefix, self.pos_for_class = class_token + registers, class_token and pos_for_class
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if class_token else None
         self.reg_token = nn.Parameter(torch.zeros(1, registers, dim)) if registers else None
@@ -267,6 +268,11 @@ class ViT(nn.Module):
         tokens = self.forward_features(x, mask, generator)
         pooled = tokens[:, 0] if self.pool == "cls" else tokens[:, self.num_prefix :].mean(dim=1)
         return self.head(self.fc_norm(pooled))
+
+    def forward_map(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The patch tokens of `forward_features` as a map, (B, dim, rows, columns); with a mask needs `mask_token`."""
+        tokens = self.forward_features(x, mask)[:, self.num_prefix :]
+        return tokens.transpose(1, 2).unflatten(2, self.patch_embed.grid(x))
 
     def get_intermediate_layers(self, x: Tensor, n: int = 1) -> list[Tensor]:
         """The outputs of the last `n` blocks after the final norm, each (B, num_prefix + N, dim)."""

@@ -4,34 +4,140 @@ As in `readers.py`, a reader gets the tensors of the file and the model that the
 the encoder alone, for which it leaves out by name what pre-training needed besides.
 """
 
+import re
 from typing import Any
 
+import torch
+
+from sslcourse.nn.relative import resize_relative
 from sslcourse.nn.vit import ViT
 from sslcourse.zoo.readers import State, resize_pos
+
+# Official name of a decoder's part: ours.
+_MAE_DECODER = {
+    "decoder_embed.": "embed.",
+    "decoder_pos_embed": "pos_embed",
+    "decoder_blocks.": "blocks.",
+    "decoder_norm.": "norm.",
+    "decoder_pred.": "head.",
+    "mask_token": "mask_token",
+}
 
 
 def mae(state: State, model: Any) -> State:
     """MAE: pre-training and fine-tuning files. decoder_X becomes decoder.X; the encoder has timm's names."""
-    parts = {"decoder_embed.": "embed.", "decoder_pos_embed": "pos_embed", "decoder_blocks.": "blocks.",
-             "decoder_norm.": "norm.", "decoder_pred.": "head.", "mask_token": "mask_token"}  # fmt: skip
-    decoder: State = {}
-    encoder: State = {}
-    for key, value in state.items():
-        part = next((p for p in parts if key.startswith(p)), None)
-        if part is None:
-            encoder[key] = value
-        else:
-            decoder["decoder." + parts[part] + key.removeprefix(part)] = value
+    encoder, decoder = split_decoder(state)
     if isinstance(model, ViT):
         return _for_vit(encoder, model)
-    own = {key: value for key, value in model.state_dict().items() if key.startswith("components.")}
+    own = {key: value for key, value in model.state_dict().items() if key.startswith("target.")}
     return own | decoder | {f"backbone.{key}": value for key, value in encoder.items()}
 
 
+def split_decoder(state: State) -> tuple[State, State]:
+    """MAE's names: (encoder, decoder under our names)."""
+    decoder: State = {}
+    encoder: State = {}
+    for key, value in state.items():
+        part = next((p for p in _MAE_DECODER if key.startswith(p)), None)
+        if part is None:
+            encoder[key] = value
+        else:
+            decoder["decoder." + _MAE_DECODER[part] + key.removeprefix(part)] = value
+    return encoder, decoder
+
+
+def beit(state: State, model: Any) -> State:
+    """BEiT: pre-training (lm_head) and fine-tuning files; tables of relative positions fit the model's grid."""
+    head = {key.replace("lm_head.", "head."): value for key, value in state.items() if key.startswith("lm_head.")}
+    encoder = {key: value for key, value in state.items() if not key.startswith("lm_head.")}
+    if isinstance(model, ViT):
+        return _for_vit(beit_names(encoder), model)
+    encoder = _for_vit(beit_names(encoder), model.backbone)
+    return _own(model, "target.") | head | {f"backbone.{key}": value for key, value in encoder.items()}
+
+
+def simmim(state: State, model: Any) -> State:
+    """SimMIM with a ViT: encoder.X and decoder.0, or the encoder alone."""
+    encoder = {key.removeprefix("encoder."): v for key, v in state.items() if not key.startswith("decoder.")}
+    if isinstance(model, ViT):
+        return _for_vit(beit_names(encoder), model)
+    head = {key.replace("decoder.0.", "head."): v for key, v in state.items() if key.startswith("decoder.")}
+    encoder = _for_vit(beit_names(encoder), model.backbone)
+    return head | {f"backbone.{key}": value for key, value in encoder.items()}
+
+
+def maskfeat(state: State, model: Any) -> State:
+    """MaskFeat with a ViT: the norm before its linear head is the encoder's last norm."""
+    names = {"pred_head.transforms.0.0.": "backbone.norm.", "pred_head.projections.0.": "head."}
+    renamed: State = {}
+    for key, value in state.items():
+        part = next((p for p in names if key.startswith(p)), None)
+        if part is not None:
+            renamed[names[part] + key.removeprefix(part)] = value
+        elif not key.startswith("hogs."):  # the fixed filters of the target
+            renamed[f"backbone.{key}"] = value
+    if isinstance(model, ViT):
+        encoder = {k.removeprefix("backbone."): v for k, v in renamed.items() if k.startswith("backbone.")}
+        return _for_vit(encoder, model)
+    return _own(model, "target.") | renamed
+
+
+def dvae(state: State, model: Any) -> State:
+    """The DiscreteVAE of BEiT's repository: the names are ours."""
+    return state
+
+
+def dalle(state: State, model: Any) -> State:
+    """OpenAI's encoder or decoder, as a state dict: parameters are called w and b there."""
+    renamed: State = {}
+    for key, value in state.items():
+        key = re.sub(r"\.w$", ".weight", re.sub(r"\.b$", ".bias", key.removeprefix("blocks.")))
+        key = key.replace("output.conv.", "output.")
+        key = re.sub(r"^group_(\d+)\.block_(\d+)", lambda m: f"groups.{int(m[1]) - 1}.{int(m[2]) - 1}", key)
+        renamed[re.sub(r"res_path\.conv_(\d+)", lambda m: f"res_path.{int(m[1]) - 1}", key)] = value
+    return renamed
+
+
+def beit_names(state: State) -> State:
+    """A ViT of BEiT, SimMIM, VideoMAE or Unmasked Teacher under our names.
+
+    Their layers of queries, keys and values have biases for queries and values only. Ours has a third for keys, which
+    is 0: it would add the same to all logits of a query, so the softmax would not see it.
+    """
+    renamed: State = {}
+    for key, value in state.items():
+        if key.endswith(("relative_position_index", ".v_bias")):
+            continue
+        if key.endswith(".q_bias"):
+            v_bias = state[key.removesuffix("q_bias") + "v_bias"]
+            renamed[key.removesuffix("q_bias") + "qkv.bias"] = torch.cat([value, torch.zeros_like(value), v_bias])
+            continue
+        key = re.sub(r"\.gamma_([12])$", r".ls\1.gamma", key)
+        key = key.replace("rel_pos_bias.relative_position_bias_table", "rel_pos.table")
+        renamed[key.replace("attn.relative_position_bias_table", "attn.rel_pos.table")] = value
+    return renamed
+
+
+def _own(model: Any, prefix: str) -> State:
+    """Tensors of the model that no official file has."""
+    return {key: value for key, value in model.state_dict().items() if key.startswith(prefix)}
+
+
 def _for_vit(state: State, model: ViT) -> State:
-    """A ViT's own tensors: positions and bias tables on its grid, the head and norm that it has."""
-    if not hasattr(model.head, "weight"):
-        state = {key: value for key, value in state.items() if not key.startswith("head.")}
+    """A ViT's own tensors: positions and bias tables on its grid, the head, norm and mask token that it has."""
+    own = model.state_dict()
+    spare = ("head.", "norm.", "fc_norm.", "mask_token")
+    state = {key: value for key, value in state.items() if key in own or not key.startswith(spare)}
     if "pos_embed" in state and model.pos_embed is not None:
         state = state | {"pos_embed": resize_pos(state["pos_embed"], model)}
-    return state
+    shared = state.get("rel_pos.table")
+    if shared is not None and "blocks.0.attn.rel_pos.table" in own:  # one table of pre-training, one for each block
+        state = {key: value for key, value in state.items() if key != "rel_pos.table"}
+        state |= {f"blocks.{i}.attn.rel_pos.table": shared.clone() for i in range(len(model.blocks))}
+    return {key: _resized(value, model) if key.endswith("rel_pos.table") else value for key, value in state.items()}
+
+
+def _resized(table: torch.Tensor, model: ViT) -> torch.Tensor:
+    """A table of a square grid on the model's grid."""
+    side = (round((len(table) - 3 * bool(model.num_prefix)) ** 0.5) + 1) // 2
+    return resize_relative(table, (side, side), model.grid_size)

@@ -8,10 +8,15 @@ from loading import Adapter, Case
 from torch import Tensor
 
 from sslcourse.data import masks
-from sslcourse.data.augment import Augment
+from sslcourse.data.augment import MEAN, STD, Augment
 from sslcourse.data.hog import gaussian_window, hog_features, hog_targets
-from sslcourse.losses.masked import mae_loss
+from sslcourse.losses.masked import beit_loss, mae_loss
+from sslcourse.methods.beit import BEiT
+from sslcourse.methods.dvae import DiscreteVAE
 from sslcourse.methods.mae import MAE
+from sslcourse.methods.maskfeat import MaskFeat
+from sslcourse.methods.simmim import SimMIM
+from sslcourse.nn.dvae import DVAE, DalleDecoder, DalleEncoder, map_pixels
 from sslcourse.nn.patches import patchify, random_masking, unpatchify
 from sslcourse.nn.positions import sincos_2d
 from sslcourse.nn.relative import relative_bias, relative_index, resize_relative
@@ -268,7 +273,115 @@ def relpos_bias_interpolation(case: Case) -> dict[str, Tensor]:
     return results
 
 
+def _beit_vit(hyper: dict[str, Any], **how: Any) -> ViT:
+    """The ViT of BEiT and SimMIM with the positions that the case has."""
+    rel_pos = "shared" if hyper.get("use_shared_rel_pos_bias") else "blocks" if hyper["use_rel_pos_bias"] else "none"
+    scale = hyper["init_values"] or None
+    return _vit(hyper, pos=bool(hyper.get("use_abs_pos_emb")), rel_pos=rel_pos, layer_scale=scale, **how)
+
+
+def beit_mim(case: Case) -> dict[str, Any]:
+    hyper, x, mask = case.hyper, case.inputs["imgs"], case.inputs["bool_masked_pos"]
+    config = BEiT.Config(vocabulary=hyper["vocab_size"], augment=Augment(x.shape[-1]))
+    model = BEiT(config, _beit_vit(hyper, mask_token=True))
+    model.load_state_dict(readers.beit(case.state, model))
+    features = model.backbone.forward_features(x, mask)
+    logits = model.head(features[:, 1:])
+    ids = case.inputs["input_ids"]
+    loss = beit_loss(logits, ids, mask)
+    loss.backward()
+    results = {"features": features, "logits_all": logits, "logits_masked": logits[mask], "labels": ids[mask]}
+    right = (logits[mask].argmax(dim=1) == ids[mask]).float().mean()
+    return results | {"loss": loss, "mlm_acc": right} | _gradients(case, model, readers.beit)
+
+
+def beit_ft(case: Case) -> dict[str, Any]:
+    pool = "avg" if case.hyper["use_mean_pooling"] else "cls"
+    model = _beit_vit(case.hyper, n_classes=case.hyper["num_classes"], pool=pool)
+    model.load_state_dict(readers.beit(case.state, model))
+    x = case.inputs["imgs"]
+    logits, last = model(x), model.run_blocks(model.embed(x))
+    model.head = torch.nn.Identity()
+    return {"features": model(x), "logits": logits, "last_block": last}
+
+
+def simmim_vit(case: Case) -> dict[str, Any]:
+    x, mask = case.inputs["x"], case.inputs["mask"].bool()
+    p = case.hyper["patch_size"]
+    config = SimMIM.Config(mask_patch=p, augment=Augment(x.shape[-1]))
+    model = SimMIM(config, _beit_vit(case.hyper, mask_token=True))
+    model.load_state_dict(readers.simmim(case.state, model))
+    out = model([x, mask])
+    out["loss"].backward()
+    results = {"z": model.backbone.forward_map(x, mask.flatten(1)), "x_rec": out["pred"], "loss": out["loss"]}
+    return results | _gradients(case, model, readers.simmim)
+
+
+def maskfeat_image(case: Case) -> dict[str, Any]:
+    hyper, x, mask = case.hyper, case.inputs["x"], case.inputs["mask"].bool()
+    shape = {"dim": hyper["embed_dim"], "depth": hyper["depth"], "n_heads": hyper["num_heads"]}
+    vit = ViT(hyper["img_size"], hyper["patch"], mask_token=True, **shape)
+    model = MaskFeat(MaskFeat.Config(augment=Augment(hyper["img_size"])), vit)
+    model.load_state_dict(readers.maskfeat(case.state, model))
+    out = model([x, mask])
+    out["loss"].backward()
+    hidden = mask.flatten(1)
+    results = {"pred": out["pred"][hidden], "target": model.target(x)[hidden], "loss": out["loss"]}
+    return results | _gradients(case, model, readers.maskfeat)
+
+
+def beit_discrete_vae(case: Case) -> dict[str, Any]:
+    hyper, x = case.hyper, case.inputs["img"]
+    dvae = DVAE(hyper["num_tokens"], hyper["codebook_dim"], hyper["num_layers"], hyper["hidden_dim"])
+    places = len(x) * (x.shape[-1] // dvae.stride) ** 2  # the official KL is a sum over all places, ours their mean
+    config = DiscreteVAE.Config(
+        straight_through=hyper["straight_through"],
+        kl_weight=hyper["kl_div_loss_weight"] * places,
+        tau=(hyper["temperature"], hyper["temperature"]),
+        augment=Augment(x.shape[-1]),
+    )
+    model = DiscreteVAE(config, dvae)
+    dvae.load_state_dict(readers.dvae(case.state, dvae))
+    out = model([x, -case.inputs["exponential"].log()])
+    out["loss"].backward()
+    ids = dvae.tokenize(x)
+    return {
+        "logits": dvae.logits(x),
+        "recon": out["pred"],
+        "loss": out["loss"],
+        "recon_loss": (out["pred"] - x).square().mean(),
+        "kl": out["kl"] * places,
+        "ids": ids,
+        "probs": dvae.logits(x).softmax(dim=1),
+        "decoded": dvae.decode(ids),
+    } | _gradients(case, dvae, readers.dvae)
+
+
+def dalle_encoder(case: Case) -> dict[str, Any]:
+    hyper, x = case.hyper, case.inputs["img"]
+    model = DalleEncoder(hyper["n_hid"], hyper["n_blk_per_group"], hyper["vocab_size"])
+    model.load_state_dict(readers.dalle(case.state, model))
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
+    return {"mapped": map_pixels(x), "logits": model.logits(x), "ids": model.tokenize((x - mean) / std)}
+
+
+def dalle_decoder(case: Case) -> dict[str, Any]:
+    hyper, ids = case.hyper, case.inputs["ids"]
+    model = DalleDecoder(hyper["n_hid"], hyper["n_blk_per_group"], hyper["vocab_size"], hyper["n_init"])
+    model.load_state_dict(readers.dalle(case.state, model))
+    return {"out": model(ids), "recon": model.decode(ids)}
+
+
 ADAPTERS: dict[str, Adapter] = {
+    "beit_mim": beit_mim,
+    "beit_mim_abspos_perlayer": beit_mim,
+    "beit_ft_cls": beit_ft,
+    "beit_ft_meanpool": beit_ft,
+    "simmim_vit": simmim_vit,
+    "maskfeat_image": maskfeat_image,
+    "beit_discrete_vae": beit_discrete_vae,
+    "dalle_encoder": dalle_encoder,
+    "dalle_decoder": dalle_decoder,
     "mae_lr_sched": mae_lr_sched,
     "maskfeat_hog": maskfeat_hog,
     "maskfeat_hog_patch_layout": maskfeat_hog_patch_layout,
