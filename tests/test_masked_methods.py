@@ -139,7 +139,13 @@ def test_maskfeat_takes_other_targets(shapes, target):
 
 def test_beit_ablations(shapes):
     x, _ = views(methods.build(BEiT, small(BEiT)), shapes)
-    for change in ({"mask": "random"}, {"mask": "paper"}, {"mask": "exact"}, {"rel_pos": "blocks"}, {"rel_pos": "none"}):
+    for change in (
+        {"mask": "random"},
+        {"mask": "paper"},
+        {"mask": "exact"},
+        {"rel_pos": "blocks"},
+        {"rel_pos": "none"},
+    ):
         module = methods.build(BEiT, small(BEiT, **change))
         assert module(views(module, shapes))["loss"].isfinite()
     module = methods.build(BEiT, small(BEiT, recover_all=True)).train()

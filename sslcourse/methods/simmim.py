@@ -53,16 +53,16 @@ class SimMIM(nn.Module):
 
     PRESETS: ClassVar[dict[str, Config]]
 
-    def __init__(self, config: Config, encoder: nn.Module | None = None) -> None:
+    def __init__(self, config: Config, encoder: Any = None) -> None:
         """`encoder` takes the place of the backbone that `config` names; it has `forward_map(x, mask)`."""
         super().__init__()
         self.config = config
         size = config.augment.size
-        self.backbone: Any = encoder or masked_backbone(config.backbone, size, pos=False, rel_pos="shared")
+        self.backbone = encoder or masked_backbone(config.backbone, size, pos=False, rel_pos="shared")
         if self.backbone.mask_token is None:
             raise InputError("simmim replaces hidden patches, so its encoder has to have a mask token.")
         self._mask(torch.Generator(), 1)  # refuses sizes that do not fit
-        self.stride = self.backbone.stride
+        self.stride: int = self.backbone.stride
         self.head = nn.Conv2d(self.backbone.num_features, 3 * self.stride**2, 1)
 
     def _mask(self, generator: torch.Generator, batch: int) -> Tensor:

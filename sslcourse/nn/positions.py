@@ -39,6 +39,7 @@ def sincos_positions(h: int, w: int, dim: int, prefix: int = 1) -> Tensor:
 
 def fix_positions(vit: Any) -> Any:
     """Give a ViT positions by sine and cosine that are not trained (MAE, appendix A.1), and return it."""
-    positions = sincos_positions(*vit.grid_size, vit.num_features, int(vit.pos_for_class))
+    h, w = vit.grid_size
+    positions = sincos_positions(h, w, vit.num_features, int(vit.pos_for_class))
     vit.pos_embed.requires_grad_(False).copy_(positions)
     return vit

@@ -168,13 +168,13 @@ class TeacherTarget(Target):
     tokens and 16 px patches). Features are L2-normalised (MaskFeat, Wei et al. 2021, table 2).
     """
 
-    def __init__(self, teacher: nn.Module, p: int) -> None:
+    def __init__(self, teacher: Any, p: int) -> None:
         super().__init__()
-        self.teacher: Any = teacher.requires_grad_(False)
+        self.teacher = teacher.requires_grad_(False)
         if not hasattr(teacher, "tokenize") and not hasattr(teacher, "forward_map"):
             raise InputError(f"{type(teacher).__name__} has neither tokens nor a feature map to be predicted.")
         self.tokens, self.p = hasattr(teacher, "tokenize"), p
-        self.values = self.teacher.vocabulary if self.tokens else self.teacher.num_features
+        self.values: int = teacher.vocabulary if self.tokens else teacher.num_features
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
