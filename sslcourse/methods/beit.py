@@ -13,7 +13,7 @@ The ablations of its table 4 are settings: `mask` (without blocks), `target` (pi
 """
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -77,8 +77,8 @@ class BEiT(nn.Module):
         hidden_count(1, config.ratio)  # refuses what is no ratio
         self.config = config
         size, pos = config.augment.size, config.rel_pos == "none"
-        how = {"pos": pos, "rel_pos": config.rel_pos, "layer_scale": config.layer_scale}
-        self.backbone = encoder or rescaled(masked_backbone(config.backbone, size, **how))
+        how: dict[str, Any] = {"rel_pos": config.rel_pos, "layer_scale": config.layer_scale}
+        self.backbone = encoder or rescaled(masked_backbone(config.backbone, size, pos=pos, **how))
         p = self.backbone.stride
         self.target = patch_target(config.target, p, vocabulary=config.vocabulary, teacher=config.teacher)
         self.head = nn.Linear(self.backbone.num_features, self.target.values)

@@ -23,9 +23,9 @@ from sslcourse.data.masks import mask_order
 from sslcourse.errors import InputError
 from sslcourse.nn.backbones import vit
 from sslcourse.nn.patches import random_masking
-from sslcourse.nn.positions import fix_positions, sincos_positions
+from sslcourse.nn.positions import fix_positions
 from sslcourse.nn.targets import Kind, PixelTarget, patch_target, repaint, target_loss
-from sslcourse.nn.token_decoder import TokenDecoder
+from sslcourse.nn.token_decoder import mae_decoder
 from sslcourse.nn.vit import ViT
 from sslcourse.train.config import TrainConfig
 
@@ -84,14 +84,7 @@ class MAE(nn.Module):
             raise InputError(f"mae has to leave some patches visible; got ratio={config.ratio}.")
         self.backbone = fix_positions(encoder)
         self.target = patch_target(config.target, p, teacher=config.teacher)
-        self.decoder = TokenDecoder(
-            encoder.num_features,
-            self.target.values,
-            sincos_positions(h, w, config.decoder_dim),
-            (h, w),
-            depth=config.decoder_depth,
-            n_heads=config.decoder_heads,
-        )
+        self.decoder = mae_decoder(config, encoder.num_features, self.target.values, (h, w))
 
     def views(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
         """(B, 3, H, W) uint8 -> views (B, 3, size, size) and numbers (B, N): patches with the largest are hidden."""

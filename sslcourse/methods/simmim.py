@@ -95,13 +95,16 @@ class SimMIM(nn.Module):
 _ADAMW = TrainConfig(
     epochs=800, batch_size=2048, optimizer="adamw", lr=1e-4, weight_decay=0.05, warmup_epochs=20, clip_grad=5.0
 )
+# Two minutes on 2 CPU cores for `Shapes` at 32 px.
+_CPU = SimMIM.Config(
+    "vit_mini_patch4",
+    mask_patch=8,
+    augment=replace(VIEW, size=32, scale=(0.67, 1.0)),
+    train=replace(_ADAMW, epochs=100, steps=600, batch_size=64, lr=4e-3, warmup_epochs=1),
+)
 SimMIM.PRESETS = {
-    # Two minutes on 2 CPU cores for `Shapes` at 32 px.
-    "cpu": SimMIM.Config(
-        "vit_mini_patch4",
-        mask_patch=8,
-        augment=replace(VIEW, size=32, scale=(0.67, 1.0)),
-        train=replace(_ADAMW, epochs=100, steps=600, batch_size=64, lr=4e-3, warmup_epochs=1),
-    ),
+    "cpu": _CPU,
+    "cpu_swin": replace(_CPU, backbone="swin_mini"),
     "imagenet_vit_base": SimMIM.Config(train=_ADAMW),
+    "imagenet_swin_base": SimMIM.Config("swin_base", augment=replace(VIEW, size=192, scale=(0.67, 1.0)), train=_ADAMW),
 }

@@ -6,13 +6,26 @@ from torch import nn
 
 from sslcourse.errors import InputError, unknown
 from sslcourse.nn.convnet import ConvNet
+from sslcourse.nn.pvt import PVT
+from sslcourse.nn.swin import Swin
 from sslcourse.nn.vit import SIZES, ViT
 
 SMALL_IMAGE = 64  # up to this side a ResNet gets the small-image stem
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2")
 # Width, depth, heads and patch; "mini" is for minutes on a CPU at 32 px.
 VITS = {"vit_mini_patch4": (128, 4, 4, 4)} | {f"vit_{size}_patch16": (*shape, 16) for size, shape in SIZES.items()}
-NAMES = ("convnet", *RESNETS, *VITS)
+# Patch, width, blocks and heads of each stage; windows are an eighth of a 224 px image's first map, as in the papers.
+SWINS = {
+    "swin_mini": (2, 32, (2, 2, 2), (1, 2, 4)),
+    "swin_tiny": (4, 96, (2, 2, 6, 2), (3, 6, 12, 24)),
+    "swin_base": (4, 128, (2, 2, 18, 2), (4, 8, 16, 32)),
+}
+# Patch, then of each stage: widths, blocks, heads, expansion of the MLP, by how much keys and values are shrunk.
+PVTS: dict[str, tuple[Any, ...]] = {
+    "pvt_mini": (2, (32, 64, 128), (2, 2, 2), (1, 2, 4), (4, 4, 4), (4, 2, 1)),
+    "pvt_small": (4, (64, 128, 320, 512), (3, 4, 6, 3), (1, 2, 5, 8), (8, 8, 4, 4), (4, 2, 1, 1)),
+}
+NAMES = ("convnet", *RESNETS, *VITS, *SWINS, *PVTS)
 
 
 def backbone(name: str, image_size: int = 224, **kwargs: Any) -> nn.Module:
@@ -21,7 +34,8 @@ def backbone(name: str, image_size: int = 224, **kwargs: Any) -> nn.Module:
     Args:
         name: "convnet", the small network of the CPU presets; "resnet18", "resnet50", ... of timm, with a 3x3 stride 1
             stem and no max-pooling where `image_size` <= 64 (SimCLR, Chen et al. 2020, appendix B.9), which they would
-            otherwise shrink 4 times before the first block; "vit_small_patch16", ..., our `ViT`, the class token.
+            otherwise shrink 4 times before the first block; "vit_small_patch16", ..., our `ViT`, the class token;
+            "swin_tiny", "pvt_small", ..., pyramids.
         image_size: side of the training images in pixels; a ViT's position embedding is made for it and interpolated
             for others.
         kwargs: passed on to `ConvNet`, `ViT` or `timm.create_model`.
@@ -37,6 +51,11 @@ def backbone(name: str, image_size: int = 224, **kwargs: Any) -> nn.Module:
         return ConvNet(**kwargs)
     if name in VITS:
         return vit(name, image_size, **kwargs)
+    if name in SWINS:
+        patch_size, dim, stages, heads = SWINS[name]
+        return Swin(image_size, patch_size, dim, stages, heads, max(4, image_size // (8 * patch_size)), **kwargs)
+    if name in PVTS:
+        return PVT(image_size, *PVTS[name], **kwargs)
     import timm  # seconds to import, and the others do without it
 
     model = timm.create_model(name, num_classes=0, **kwargs)
@@ -55,14 +74,25 @@ def vit(name: str, image_size: int = 224, **kwargs: Any) -> ViT:
     return ViT(image_size, patch_size, dim=dim, depth=depth, n_heads=n_heads, **kwargs)
 
 
-def masked_backbone(name: str, image_size: int = 224, **kwargs: Any) -> Any:
-    """An encoder that replaces hidden patches by a learned token: `forward_map(x, mask)`, `stride`, `num_features`.
+def masked_backbone(name: str, image_size: int = 224, *, mask_token: bool = True, **kwargs: Any) -> Any:
+    """An encoder for masked images by name: `forward_map(x, mask)`, `stride`, `num_features`.
 
-    A ViT by name. Without absolute positions (`pos=False`) it has BEiT's layer scale of 0.1, if `kwargs` name no other.
+    Args:
+        mask_token: whether it has a learned token for hidden patches.
+        kwargs: of `ViT` (without absolute positions, `pos=False`, it gets BEiT's layer scale of 0.1 if they name no
+            other) or of `Swin`; those that the other kinds do not have are left out for them.
+
+    Raises:
+        InputError: a backbone that is no ViT, Swin or PVT.
     """
+    relative = kwargs.pop("relative", None)
+    if name in SWINS:
+        return backbone(name, image_size, mask_token=mask_token, **({"relative": relative} if relative else {}))
+    if name in PVTS:
+        return backbone(name, image_size, mask_token=mask_token)
     if not kwargs.get("pos", True):
         kwargs = {"layer_scale": 0.1} | kwargs
-    return vit(name, image_size, mask_token=True, **kwargs)
+    return vit(name, image_size, mask_token=mask_token, **kwargs)
 
 
 def small_image_stem(resnet: nn.Module) -> nn.Module:

@@ -132,6 +132,39 @@ def secondary_mask(x_vis: Tensor, mask_token: Tensor, ratio: float, noise: Tenso
     return torch.where(mask[..., None], mask_token.to(x_vis.dtype), x_vis), mask
 
 
+def compact(x: Tensor, mask: Tensor) -> Tensor:
+    """Move the cells that are kept together: of each 2 x 2 cells of a map the one that is not hidden (UM-MAE, fig. 2).
+
+    Args:
+        x: (B, C, H, W), an image or a map; a cell is H / h x W / w of its places.
+        mask: (B, h, w) bool, True = hidden, all but one of each 2 x 2 (`uniform_sampling`).
+
+    Returns:
+        (B, C, H / 2, W / 2). Cells stay in their blocks, so the order within a row of blocks is by block.
+    """
+    b, h, w = mask.shape
+    kept = ~mask.view(b, h // 2, 2, w // 2, 2).transpose(2, 3).flatten(3)
+    if x.shape[2] % h or x.shape[3] % w or (kept.sum(dim=-1) != 1).any():
+        raise InputError(f"compact takes masks that keep one cell of each 2 x 2 and fit a map {(*x.shape[2:],)}.")
+    kh, kw = x.shape[2] // h, x.shape[3] // w
+    cells = x.reshape(b, -1, h // 2, 2, kh, w // 2, 2, kw).permute(0, 2, 5, 3, 6, 1, 4, 7).flatten(3, 4)
+    chosen = cells[kept].view(b, h // 2, w // 2, -1, kh, kw)
+    return chosen.permute(0, 3, 1, 4, 2, 5).reshape(b, -1, h // 2 * kh, w // 2 * kw)
+
+
+def restore_order(mask: Tensor, *, by_block: bool = False) -> Tensor:
+    """`ids_restore` of "kept, then hidden" for a mask of cells (B, h, w): (B, h * w) int64, for `decoder_unshuffle`.
+
+    Hidden cells stand in reading order, kept ones, too, or with `by_block` as `compact` lists them.
+    """
+    order = mask.flatten(1).int().argsort(dim=1, stable=True)
+    if by_block:
+        number = torch.arange(order.shape[1], device=mask.device).view(1, 1, *mask.shape[1:])
+        kept = compact(number.expand(len(mask), -1, -1, -1), mask).flatten(1)
+        order = torch.cat([kept, order[:, kept.shape[1] :]], dim=1)
+    return order.argsort(dim=1)
+
+
 def take(x: Tensor, index: Tensor) -> Tensor:
     """Tokens by their place, each image its own: (B, N, D) and (B, K) int64 -> (B, K, D)."""
     return x.gather(1, index[..., None].expand(-1, -1, x.shape[2]))

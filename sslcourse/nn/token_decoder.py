@@ -1,9 +1,12 @@
 """The small transformer that turns encoded visible tokens into pixels of all patches (MAE, He et al. 2021)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from sslcourse.nn.patches import decoder_unshuffle, interpolate_pos
+from sslcourse.nn.positions import sincos_positions
 from sslcourse.nn.vit import Block
 
 
@@ -65,3 +68,10 @@ class TokenDecoder(nn.Module):
         for block in self.blocks:
             tokens = block(tokens)
         return self.head(self.norm(tokens[:, self.prefix :]))
+
+
+def mae_decoder(config: Any, width: int, out: int, grid: tuple[int, int], *, prefix: int = 1) -> TokenDecoder:
+    """A decoder with the `decoder_dim`, `decoder_depth` and `decoder_heads` of `config` and MAE's positions."""
+    pos = sincos_positions(*grid, dim=config.decoder_dim, prefix=prefix)
+    depth, heads = config.decoder_depth, config.decoder_heads
+    return TokenDecoder(width, out, pos, grid, depth=depth, n_heads=heads, prefix=prefix)

@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 
+from sslcourse.nn.pvt import PVT
 from sslcourse.nn.relative import resize_relative
+from sslcourse.nn.swin import Swin
 from sslcourse.nn.vit import ViT
 from sslcourse.zoo.readers import State, resize_pos
 
@@ -80,6 +82,53 @@ def maskfeat(state: State, model: Any) -> State:
         encoder = {k.removeprefix("backbone."): v for k, v in renamed.items() if k.startswith("backbone.")}
         return _for_vit(encoder, model)
     return _own(model, "target.") | renamed
+
+
+def swin(state: State, model: Any) -> State:
+    """SimMIM with a Swin, or a Swin alone: blocks are one list, and merging is the end of a stage's last block."""
+    whole = not isinstance(model, Swin)
+    encoder: Swin = model.backbone if whole else model
+    stages = sorted({int(m[1]) for key in state if (m := re.search(r"layers\.(\d+)\.blocks", key))})
+    depth = {
+        s: 1 + max(int(m[1]) for k in state if (m := re.search(rf"layers\.{s}\.blocks\.(\d+)", k))) for s in stages
+    }
+    first = {s: sum(depth[r] for r in stages if r < s) for s in stages}
+    renamed: State = {}
+    for key, value in state.items():
+        if key.endswith(("relative_position_index", "attn_mask")) or (key.startswith("decoder.") and not whole):
+            continue
+        key = key.removeprefix("encoder.").replace("decoder.0.", "head.").replace("patch_embed.norm", "patch_norm")
+        key = re.sub(r"layers\.(\d+)\.blocks\.(\d+)", lambda m: f"blocks.{first[int(m[1])] + int(m[2])}", key)
+        key = re.sub(
+            r"layers\.(\d+)\.downsample", lambda m: f"blocks.{first[int(m[1])] + depth[int(m[1])] - 1}.merge", key
+        )
+        renamed[key.replace("attn.relative_position_bias_table", "attn.rel_pos.table")] = value
+    own = encoder.state_dict()
+    for key, value in renamed.items():  # windows of another side than the file's
+        if key.endswith("rel_pos.table") and key in own and len(value) != len(own[key]):
+            old, new = ((round(len(table) ** 0.5) + 1) // 2 for table in (value, own[key]))
+            renamed[key] = resize_relative(value, (old, old), (new, new))
+    if whole:
+        return {key if key.startswith("head.") else f"backbone.{key}": value for key, value in renamed.items()}
+    return {key: value for key, value in renamed.items() if key in own or key != "mask_token"}
+
+
+def ummae(state: State, model: Any) -> State:
+    """UM-MAE with a Swin, a PVT or a ViT."""
+    encoder, renamed = split_decoder(state)
+    token = encoder.pop("vis_mask_token", getattr(model, "token", None))
+    if token is not None:
+        renamed["token"] = token
+    for key, value in encoder.items():
+        key = key.replace("patch_embed.norm", "patch_norm")
+        # Merging stands before the first block of a stage there, after the last block of the stage before here.
+        key = re.sub(r"blocks\.(\d+)\.downsample", lambda m: f"blocks.{int(m[1]) - 1}.merge", key)
+        if ".posmlp." in key:  # 1 x 1 convolutions there, linear layers here
+            key, value = key.replace(".posmlp.", ".rel_mlp."), value.flatten(1) if value.ndim > 1 else value
+        renamed[f"backbone.{key}"] = value
+    if isinstance(model, (Swin, PVT, ViT)):
+        return {key.removeprefix("backbone."): v for key, v in renamed.items() if key.startswith("backbone.")}
+    return renamed
 
 
 def dvae(state: State, model: Any) -> State:

@@ -10,16 +10,20 @@ from torch import Tensor
 from sslcourse.data import masks
 from sslcourse.data.augment import MEAN, STD, Augment
 from sslcourse.data.hog import gaussian_window, hog_features, hog_targets
+from sslcourse.evaluate.finetune import layer_decay_groups
 from sslcourse.losses.masked import beit_loss, mae_loss
 from sslcourse.methods.beit import BEiT
 from sslcourse.methods.dvae import DiscreteVAE
 from sslcourse.methods.mae import MAE
 from sslcourse.methods.maskfeat import MaskFeat
 from sslcourse.methods.simmim import SimMIM
+from sslcourse.methods.ummae import UMMAE
 from sslcourse.nn.dvae import DVAE, DalleDecoder, DalleEncoder, map_pixels
-from sslcourse.nn.patches import patchify, random_masking, unpatchify
+from sslcourse.nn.patches import compact, patchify, random_masking, unpatchify
 from sslcourse.nn.positions import sincos_2d
+from sslcourse.nn.pvt import PVT
 from sslcourse.nn.relative import relative_bias, relative_index, resize_relative
+from sslcourse.nn.swin import Swin
 from sslcourse.nn.vit import ViT
 from sslcourse.train.optim import LARS, warmup_cosine
 from sslcourse.zoo import masked as readers
@@ -372,7 +376,117 @@ def dalle_decoder(case: Case) -> dict[str, Any]:
     return {"out": model(ids), "recon": model.decode(ids)}
 
 
+def simmim_swin(case: Case) -> dict[str, Any]:
+    hyper, x, mask = case.hyper, case.inputs["x"], case.inputs["mask"].bool()
+    shape = (hyper["embed_dim"], tuple(hyper["depths"]), tuple(hyper["num_heads"]), hyper["window_size"])
+    swin = Swin(hyper["img_size"], hyper["patch_size"], *shape, mask_token=True, eps=hyper["layer_norm_eps"])
+    model = SimMIM(SimMIM.Config(mask_patch=hyper["patch_size"], augment=Augment(hyper["img_size"])), swin)
+    model.load_state_dict(readers.swin(case.state, model))
+    out = model([x, mask])
+    out["loss"].backward()
+    results = {"z": swin.forward_map(x, mask.flatten(1)), "x_rec": out["pred"], "loss": out["loss"]}
+    return results | _gradients(case, model, readers.swin)
+
+
+def simmim_swin_param_groups(case: Case) -> dict[str, Any]:
+    hyper = case.hyper
+    n = len(hyper["depths"])
+    swin = Swin(32, 4, 16, tuple(hyper["depths"]), tuple(2**i for i in range(n)), 4, mask_token=True)
+    named = {**dict(swin.named_parameters()), **dict(torch.nn.Linear(4, 4).named_parameters(prefix="head"))}
+    groups = layer_decay_groups(named.items(), hyper["layer_decay"], hyper["weight_decay"])
+
+    def same(name: str, ours: list[float]) -> Callable[[Tensor], None]:
+        def compare(official: Tensor) -> None:
+            """Groups stand in another order, since parameters do: compare them as a set of (layer, kind)."""
+            torch.testing.assert_close(torch.tensor(sorted(ours), dtype=torch.float64), official.sort().values)
+
+        return compare
+
+    rates = [hyper["base_lr"] * group["lr_scale"] for group in groups]
+    return {"ft_lr": same("lr", rates), "ft_wd": same("wd", [group["weight_decay"] for group in groups])}
+
+
+def ummae_vit(case: Case) -> dict[str, Any]:
+    hyper, mask, noise = case.hyper, case.inputs["mask"], case.inputs["noise"]
+    size, p = hyper["img_size"], hyper["patch_size"]
+    if not len(noise):
+        noise = torch.zeros(len(mask), int((~mask[0]).sum()))
+    # The official code takes argsort(noise) itself, not its inverse, to tell who is replaced.
+    ranks = noise.argsort(dim=1).float()
+    model = _ummae(hyper, size, _vit(hyper))
+    model.load_state_dict(readers.ummae(case.state, model))
+    side = size // p
+    out = model([case.inputs["imgs"], mask.view(-1, side, side), ranks])
+    out["loss"].backward()
+    hidden = out["pred"][mask].view(len(mask), -1, out["pred"].shape[-1])
+    return {"pred": _visible_first(mask, hidden), "pred_masked": hidden, "loss": out["loss"]} | _gradients(
+        case, model, readers.ummae
+    )
+
+
+def _visible_first(mask: Tensor, hidden: Tensor) -> Callable[[Tensor], None]:
+    def compare(official: Tensor) -> None:
+        """The official prediction has those of CLS and kept patches before; no loss looks at them."""
+        torch.testing.assert_close(hidden, official[:, -hidden.shape[1] :], rtol=1e-4, atol=1e-5)
+
+    return compare
+
+
+def _ummae(hyper: dict[str, Any], size: int, encoder: Any) -> UMMAE:
+    config = UMMAE.Config(
+        secondary=hyper["vis_mask_ratio"],
+        norm_pix=hyper["norm_pix_loss"],
+        reading_order=True,
+        decoder_dim=hyper["decoder_embed_dim"],
+        decoder_depth=hyper["decoder_depth"],
+        decoder_heads=hyper["decoder_num_heads"],
+        augment=Augment(size),
+    )
+    return UMMAE(config, encoder)
+
+
+def ummae_pyramid(case: Case) -> dict[str, Any]:
+    hyper, mask, x = case.hyper, case.inputs["mask"], case.inputs["imgs"]
+    size, p = hyper["img_size"], hyper["patch_size"]
+    if "window_size" in hyper:
+        shape = (hyper["embed_dim"], tuple(hyper["depths"]), tuple(hyper["num_heads"]), hyper["window_size"])
+        eps, hidden = hyper["layer_norm_eps"], hyper["posmlp_dim"]
+        encoder: Any = Swin(size, p, *shape, relative="mlp", hidden=hidden, eps=eps)
+    else:
+        names = ("embed_dims", "depths", "num_heads", "mlp_ratios", "sr_ratios")
+        heads = {"num_heads": [1, 2, 4, 8]} | hyper  # the JSON does not say: found by trying
+        encoder = PVT(size, p, *(tuple(heads[name]) for name in names))
+    model = _ummae(hyper, size, encoder)
+    model.load_state_dict(readers.ummae(case.state, model))
+    side = size // model.cell
+    cells = mask.view(-1, side, side)
+    # Noise is given for all cells there; ours ranks the kept ones, in the order of the small image.
+    noise = compact(case.inputs["noise"].view(-1, 1, side, side), cells).flatten(1)
+    out = model([x, cells, noise])
+    out["loss"].backward()
+    results = {"loss": out["loss"], "latent": _latent(model, x, cells, noise)}
+    hidden_pred = out["pred"][mask].view(len(mask), -1, out["pred"].shape[-1])
+    visible_pred = out["pred"][~mask].view(len(mask), -1, out["pred"].shape[-1])
+    results["pred"] = torch.cat([visible_pred, hidden_pred], dim=1)
+    return results | _gradients(case, model, readers.ummae)
+
+
+def _latent(model: UMMAE, x: Tensor, cells: Tensor, noise: Tensor) -> Tensor:
+    """What the encoder gives to the decoder."""
+    seen: list[Tensor] = []
+    hook = model.decoder.embed.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].flatten(1, 2)))
+    model.encode(x, cells, noise)
+    hook.remove()
+    return seen[0]
+
+
 ADAPTERS: dict[str, Adapter] = {
+    "simmim_swin": simmim_swin,
+    "simmim_swin_param_groups": simmim_swin_param_groups,
+    "ummae_vit": ummae_vit,
+    "ummae_vit_novmr": ummae_vit,
+    "ummae_swin": ummae_pyramid,
+    "ummae_pvt": ummae_pyramid,
     "beit_mim": beit_mim,
     "beit_mim_abspos_perlayer": beit_mim,
     "beit_ft_cls": beit_ft,
