@@ -37,13 +37,7 @@ MATCHES = ("backbone", "projected", "random", "geometric")  # F, Theta and the t
 
 
 class DenseCL(nn.Module):
-    """DenseCL with any backbone that has a feature map.
-
-    Attributes:
-        backbone, head, dense_head: the query encoder; the backbone is what is kept.
-        key_encoder: the moving average of the three.
-        queue, dense_queue: global and dense keys of earlier batches, one of each an image.
-    """
+    """DenseCL with any backbone that has a feature map: `backbone` is what is kept."""
 
     name: ClassVar[str] = "densecl"
 
@@ -55,6 +49,8 @@ class DenseCL(nn.Module):
         """Network whose output is the representation; see sslcourse.nn.backbones."""
         hidden: int = 2048
         """Width of the hidden layer of both heads."""
+        bn: bool = False
+        """Batch norm in the heads; the paper has none, but a small network on small images collapses without."""
         dim: int = 128
         """Width of global and dense keys."""
         queue: int = 65536
@@ -90,10 +86,12 @@ class DenseCL(nn.Module):
         self.config = config
         self.backbone = backbone(config.backbone, config.augment.size) if encoder is None else encoder
         width: Any = self.backbone.num_features
-        self.head = projection_head(width, config.hidden, config.dim, bn=False)
+        self.head = projection_head(width, config.hidden, config.dim, bn=config.bn, last_bn=config.bn)
         self.dense_head = nn.Sequential(
             nn.Conv2d(width, config.hidden, 1), nn.ReLU(inplace=True), nn.Conv2d(config.hidden, config.dim, 1)
         )
+        if config.bn:
+            self.dense_head.append(nn.BatchNorm2d(config.dim))
         self.key_encoder = frozen_copy(self._online())
         self.queue, self.dense_queue = (KeyQueue(config.queue, config.dim) for _ in range(2))
 
@@ -145,7 +143,7 @@ class DenseCL(nn.Module):
 _CPU, _PAPER = MoCoV2.PRESETS["cpu"], MoCoV2.PRESETS["imagenet_resnet50"]
 DenseCL.PRESETS = {
     "cpu": DenseCL.Config(
-        "convnet", 256, queue=1024, m=0.99, grid=4, augment=_CPU.augment, train=_CPU.train, tau=_CPU.tau
+        "convnet", 256, bn=True, queue=1024, m=0.99, grid=4, augment=_CPU.augment, train=_CPU.train, tau=_CPU.tau
     ),
     "imagenet_resnet50": DenseCL.Config(train=_PAPER.train),  # section 4.1: as MoCo v2, 200 epochs of ImageNet
 }

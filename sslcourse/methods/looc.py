@@ -18,13 +18,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from sslcourse.data.augment import Augment, Draws
+from sslcourse.data.augment import Augment
 from sslcourse.data.rng import shard_rows
 from sslcourse.errors import InputError
 from sslcourse.losses.looc import looc_draws, looc_loss
 from sslcourse.methods.moco import MoCoV2
 from sslcourse.nn.backbones import backbone
-from sslcourse.nn.heads import projection_head
+from sslcourse.nn.heads import WithHidden, projection_head
 from sslcourse.nn.momentum import KeyQueue, frozen_copy
 from sslcourse.train.config import TrainConfig
 from sslcourse.train.distributed import gather
@@ -33,28 +33,10 @@ from sslcourse.train.optim import ema_update
 AUGMENTATIONS = ("color", "rotation")
 
 
-class LooCFeatures(nn.Module):
-    """What LooC++ keeps: the backbone's output beside the hidden layer of every head, each of unit length."""
-
-    def __init__(self, inner: nn.Module, heads: nn.ModuleList) -> None:
-        super().__init__()
-        self.inner, self.heads = inner, heads
-        width: Any = inner.num_features
-        self.num_features = width + sum(head[0].out_features for head in heads)  # type: ignore[index]
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.inner(x)
-        parts = [h, *(head[1](head[0](h)) for head in self.heads)]  # type: ignore[index]
-        return torch.cat([nn.functional.normalize(part, dim=1) for part in parts], dim=1)
-
-
 class LooC(nn.Module):
     """LooC with any backbone of `sslcourse.nn.backbones`.
 
-    Attributes:
-        backbone: (B, 3, size, size) -> (B, num_features), what is kept.
-        heads: one for each space, (B, num_features) -> (B, dim); the first is indifferent to everything.
-        key_encoder: the moving average of both; queues: one for each space.
+    `heads` and `queues` are one for each space, the first indifferent to all; `backbone` is what is kept.
     """
 
     name: ClassVar[str] = "looc"
@@ -71,6 +53,8 @@ class LooC(nn.Module):
         """LooC++: keep the hidden layers of the heads, too."""
         hidden: int = 2048
         """Width of the hidden layer of every head."""
+        bn: bool = False
+        """Batch norm in the heads; the paper has none, but a small network on small images collapses without."""
         dim: int = 128
         """Width of queries and keys."""
         queue: int = 16384
@@ -95,11 +79,15 @@ class LooC(nn.Module):
         inner = backbone(config.backbone, config.augment.size)
         width: Any = inner.num_features
         spaces = len(chosen) + 1
-        self.heads = nn.ModuleList(projection_head(width, config.hidden, config.dim, bn=False) for _ in range(spaces))
-        self.encoder = inner
-        self.backbone = LooCFeatures(inner, self.heads) if config.concatenate else inner
+        norm = {"bn": config.bn, "last_bn": config.bn}
+        self.heads = nn.ModuleList(projection_head(width, config.hidden, config.dim, **norm) for _ in range(spaces))
+        self.backbone: Any = WithHidden(inner, self.heads) if config.concatenate else inner
         self.key_encoder = frozen_copy(nn.ModuleDict({"encoder": inner, "heads": self.heads}))
         self.queues = nn.ModuleList(KeyQueue(config.queue, config.dim) for _ in range(spaces))
+
+    @property
+    def encoder(self) -> Any:  # the network below the heads
+        return self.backbone.inner if self.config.concatenate else self.backbone
 
     def views(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
         """(B, 3, H, W) uint8 -> query, k_0, k_1, ... k_n, each (B, 3, size, size) float."""
@@ -108,13 +96,14 @@ class LooC(nn.Module):
         plan = looc_draws(len(self.config.augmentations))
         drawn = [self.config.augment.draw(total, *size, generator=generator).rows(mine) for _ in plan]
         turns = torch.randint(4, (len(plan), total), generator=generator)[:, mine]
+        colors = {name: getattr(drawn[0], name) for name in ("factors", "order", "gray", "solarize")}
         views = []
         for view, sources in enumerate(plan.tolist()):
             own, turn = drawn[view], turns[view]
             for name, source in zip(self.config.augmentations, sources, strict=True):
                 if source == 0:  # shared with the query
                     turn = turns[0] if name == "rotation" else turn
-                    own = _with_colors_of(own, drawn[0]) if name == "color" else own
+                    own = own._replace(**colors) if name == "color" else own
             x = self.config.augment.apply(images, own.to(images.device))
             views.append(_turned(x, turn.to(x.device)) if "rotation" in self.config.augmentations else x)
         return views
@@ -139,10 +128,6 @@ class LooC(nn.Module):
         ema_update(online, self.key_encoder, self.config.m, buffers="keep")
 
 
-def _with_colors_of(own: Draws, query: Draws) -> Draws:
-    return own._replace(factors=query.factors, order=query.order, gray=query.gray, solarize=query.solarize)
-
-
 def _turned(x: Tensor, turns: Tensor) -> Tensor:
     """Every image turned by its own number of quarter turns (B,)."""
     return torch.stack([x.rot90(k, dims=(2, 3)) for k in range(4)])[turns, torch.arange(len(x), device=x.device)]
@@ -150,7 +135,8 @@ def _turned(x: Tensor, turns: Tensor) -> Tensor:
 
 _CPU, _PAPER = MoCoV2.PRESETS["cpu"], MoCoV2.PRESETS["imagenet_resnet50"]
 LooC.PRESETS = {
-    "cpu": LooC.Config("convnet", hidden=256, queue=1024, tau=_CPU.tau, m=0.99, augment=_CPU.augment, train=_CPU.train),
-    # Section 4 trains on 100 classes of ImageNet for 500 epochs, as MoCo v2 otherwise.
-    "imagenet100_resnet50": LooC.Config(train=_PAPER.train),
+    "cpu": LooC.Config(
+        "convnet", bn=True, hidden=256, queue=1024, tau=_CPU.tau, m=0.99, augment=_CPU.augment, train=_CPU.train
+    ),
+    "imagenet100_resnet50": LooC.Config(train=_PAPER.train),  # 100 classes of ImageNet, otherwise as MoCo v2
 }

@@ -38,10 +38,7 @@ from sslcourse.train.optim import ema_update
 class MoCo(nn.Module):
     """MoCo v1; v2 has other settings.
 
-    Attributes:
-        backbone, head: the query encoder f_q; the backbone is what is kept.
-        key_encoder: f_k, the moving average of both.
-        queue: the keys of earlier batches.
+    Attributes: `backbone` (what is kept) and `head` are f_q, `key_encoder` is f_k, `queue` holds earlier keys.
     """
 
     name: ClassVar[str] = "moco_v1"
@@ -54,6 +51,8 @@ class MoCo(nn.Module):
         """Network whose output is the representation; see sslcourse.nn.backbones."""
         head: Literal["linear", "mlp"] = "linear"
         """Last layer of the encoder: linear (v1), or with one hidden layer as wide as the backbone's output (v2)."""
+        bn: bool = False
+        """Batch norm in the head; the paper has none, but a small network on small images collapses without."""
         dim: int = 128
         """Width of queries and keys."""
         queue: int = 65536
@@ -82,7 +81,8 @@ class MoCo(nn.Module):
         self.config = config
         self.backbone = backbone(config.backbone, config.augment.size) if encoder is None else encoder
         width: Any = self.backbone.num_features
-        self.head = projection_head(width, width, config.dim, layers=1 if config.head == "linear" else 2, bn=False)
+        layers = 1 if config.head == "linear" else 2
+        self.head = projection_head(width, width, config.dim, layers=layers, bn=config.bn, last_bn=config.bn)
         self.key_encoder = frozen_copy(nn.ModuleDict({"backbone": self.backbone, "head": self.head}))
         self.queue = KeyQueue(config.queue, config.dim)
 
@@ -137,7 +137,7 @@ class MoCoV2(MoCo):
 
 
 _SIMCLR = SimCLR.PRESETS["cpu"]  # views and optimiser that suit `Shapes` in two minutes on a CPU
-_CPU = MoCo.Config("convnet", queue=1024, tau=0.1, m=0.99, augment=_SIMCLR.augment, train=_SIMCLR.train)
+_CPU = MoCo.Config("convnet", bn=True, queue=1024, tau=0.1, m=0.99, augment=_SIMCLR.augment, train=_SIMCLR.train)
 # Section 3.3, "Technical details": SGD, lr 0.03 for 256 images, 200 epochs. The paper's rate falls by steps at epochs
 # 120 and 160, ours along a cosine, as v2's. Views as in Wu et al. 2018: jitter 0.4, grey 0.2, no blur, crops from 0.2.
 _V1_VIEW = Augment(224, scale=(0.2, 1.0), jitter=(0.4, 0.4, 0.4, 0.4), jitter_p=1.0, blur=0.0)

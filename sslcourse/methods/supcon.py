@@ -46,6 +46,8 @@ class SupCon(nn.Module):
         """Network Enc whose output is the representation; see sslcourse.nn.backbones."""
         hidden: int = 2048
         """Width of the hidden layer of the head."""
+        bn: bool = False
+        """Batch norm in the head; the paper has none, but a small network on small images collapses without."""
         dim: int = 128
         """Width of the embedding that the loss compares."""
         tau: float = 0.1
@@ -74,7 +76,7 @@ class SupCon(nn.Module):
         self.config = config
         self.backbone = backbone(config.backbone, config.augment.size)
         width: Any = self.backbone.num_features
-        self.head = projection_head(width, config.hidden, config.dim, bn=False)
+        self.head = projection_head(width, config.hidden, config.dim, bn=config.bn, last_bn=config.bn)
 
     def views(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
         """(B, 3, H, W) uint8 -> two (B, 3, size, size) float views."""
@@ -96,7 +98,9 @@ class SupCon(nn.Module):
 
 _SIMCLR = SimCLR.PRESETS["cpu"]
 SupCon.PRESETS = {
-    "cpu": SupCon.Config("convnet", 256, tau=0.2, augment=_SIMCLR.augment, train=replace(_SIMCLR.train, lr=4e-3)),
+    "cpu": SupCon.Config(
+        "convnet", 256, bn=True, tau=0.2, augment=_SIMCLR.augment, train=replace(_SIMCLR.train, lr=4e-3)
+    ),
     # Section 4.2 and appendix: batch 6144, 700 epochs, tau 0.1; AutoAugment there, SimCLR's view here.
     "imagenet_resnet50": SupCon.Config(
         tile=1024,

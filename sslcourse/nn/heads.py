@@ -1,6 +1,10 @@
 """Projection and prediction heads: what stands between the backbone and the loss, and is thrown away afterwards."""
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from sslcourse.errors import InputError
 
@@ -87,3 +91,20 @@ class SimplicialEmbedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return (x.unflatten(1, (-1, self.group)) / self.tau).softmax(dim=2).flatten(1)
+
+
+class WithHidden(nn.Module):
+    """A backbone's output beside the first layer of several heads, each of unit length (what LooC++ keeps).
+
+    Shape: (B, 3, H, W) -> (B, num_features), the width of the backbone plus those of the layers.
+    """
+
+    def __init__(self, inner: nn.Module, heads: nn.ModuleList) -> None:
+        super().__init__()
+        self.inner, self.heads = inner, heads
+        width: Any = inner.num_features
+        self.num_features = width + sum(head[0].out_features for head in heads)  # type: ignore[index]
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.inner(x)
+        return torch.cat([normalize(part, dim=1) for part in (h, *(head[:2](h) for head in self.heads))], dim=1)  # type: ignore[index]
