@@ -41,7 +41,8 @@ def tiny(name, **settings):
     config = methods.get(name).PRESETS["cpu"]
     train = {"batch_size": 16, "warmup_epochs": 0.5, "log_every": 1, "monitor_every": 5, "accelerator": "cpu"}
     # Weak colour jitter, so that a few steps are enough: most of the presets' views take thousands of images to match.
-    weak = {"jitter": (0.4, 0.4, 0.4, 0.1), "gray": 0.0, "solarize": 0.0} if name in (*CONTRASTIVE, *MEMORIES, "rotation") else {}
+    compared = name in (*CONTRASTIVE, *MEMORIES, "rotation")
+    weak = {"jitter": (0.4, 0.4, 0.4, 0.1), "gray": 0.0, "solarize": 0.0} if compared else {}
     small = {} if name in ("jigsaw", "context_prediction") else {"augment": replace(config.augment, size=24, **weak)}
     fits = {"queue": 128} if hasattr(config, "queue") else {}
     fits |= {"grid": 3} if name == "densecl" else {}
