@@ -182,7 +182,7 @@ def test_no_page_and_no_notebook_holds_what_is_hidden(course: Course) -> None:
     texts |= {p.name: p.read_text() for p in (course.root / "grades").rglob("*.html")}
     lines = [x.strip() for x in (COURSE / "autograder" / "checks" / "lab03.py").read_text().splitlines()]
     checks = [x for x in lines if "student." in x or "draw." in x]
-    assert len(checks) > 50
+    assert len(checks) >= 50
     for name, text in texts.items():
         assert not [x for x in checks if x in text], name
         assert SECRET not in text
@@ -210,7 +210,7 @@ def test_feedback_says_what_happened(course: Course) -> None:
         "s11-loop": "ran longer than",
         "s12-exit": "its process ended",
         "s17-duplicated": "carry the label nt_xent",
-        "s18-deleted": "the cell of this exercise is missing",
+        "s18-deleted": "the cell of nt_xent is missing",
         "s19-broken": "damaged JSON",
         "s20-nothing": "no notebook in the hand-in",
         "s03-half": "not written yet. A first step",
