@@ -27,7 +27,6 @@ def main(argv: list[str] | None = None) -> int:
         "--graded", action="store_true", help="for marks: a course secret and a real sandbox are required"
     )
     grade.add_argument("--sandbox", default="best", help="bubblewrap, landlock or limits; the best there is by default")
-
     grade.add_argument("--at-least", help="refuse to grade below this sandbox level; with --graded: landlock")
 
     test = commands.add_parser("selftest", help="solution, empty lab, every known wrong and right answer")
@@ -59,6 +58,8 @@ def _grade(args: argparse.Namespace) -> int:
     from autograder.rubric import course_secret
     from autograder.submissions import find, released_labs, which_lab
 
+    if args.jobs < 1:
+        raise InputError(f"--jobs {args.jobs}: at least one notebook at a time.")
     secret = course_secret("graded" if args.graded else "practice")
     with tempfile.TemporaryDirectory() as folder:
         hand_ins = find(args.paths, Path(folder))

@@ -2,7 +2,8 @@
 
 Each function applies one lock and says whether it held, so the grader can report what really protects a grade:
 `namespaces` (no network, own process table), `landlock` (which files exist for the process), `drop_root`,
-`limits` (memory, CPU, files, processes) and `system_calls` (no new programs, no signals to others, no sockets).
+`limits` (memory, CPU, files, processes), `forget_elsewhere` (what Python remembers of other folders) and
+`system_calls` (no new programs, no signals to others, no sockets).
 """
 
 import ctypes
@@ -245,6 +246,24 @@ def system_calls(*, read_only: bool = False) -> bool:
     held = lib.seccomp_load(context) == 0
     lib.seccomp_release(context)
     return held
+
+
+def forget_elsewhere(roots: list[str]) -> None:
+    """Drop what Python remembers of folders outside `roots`: entries of its path, and its listings of them.
+
+    The locks hide those folders, but a listing made before would still say which packages lie there, the course's own
+    among them (an editable install puts it on the path of every Python), and an empty one could even be imported.
+    """
+    places = [os.path.realpath(root) for root in roots]
+
+    def inside(path: str) -> bool:
+        real = os.path.realpath(path)
+        return any(real == place or real.startswith(f"{place}/") for place in places)
+
+    sys.path[:] = [path for path in sys.path if inside(path)]
+    sys.meta_path[:] = [finder for finder in sys.meta_path if "__editable__" not in repr(finder)]
+    for path in [path for path in sys.path_importer_cache if not inside(path)]:
+        del sys.path_importer_cache[path]
 
 
 _WATCHED = ("open", "os.listdir", "os.scandir")

@@ -144,6 +144,8 @@ class SandboxGrade(NbGraderPreprocessor):
             written = {k: known[k] for k in lab.by_hand if k in known}
             notes, hints = list(intake.get("notes", [])), dict(intake.get("hints", {}))
             grade = grader.grade(Submission(student, sources, written, notes, hints))
+        for remark in grade.remarks:
+            self.log.warning("%s: %s", student, remark)
         for cell in nb.cells:
             if cell.cell_type == "code" and cell.metadata.get("sslcourse", {}).get("role") == "check":
                 cell.outputs = _outputs(grade, cell.metadata["sslcourse"]["of"])
@@ -179,6 +181,8 @@ def _outputs(grade: "Grade", exercise: str) -> list[Any]:
     text = "\n".join(_line(r) for r in rows)
     hints = "".join(f"\n-> {hint}" for hint in dict.fromkeys(r.hint for r in rows if r.hint))
     notes = "".join(f"\nnote: {note}" for note in grade.notes)
+    level = grade.hints_used.get(exercise, 0)
+    notes += f"\nhints opened: up to level {level} of 3; they cost nothing" if level else ""
     return [
         new_output("display_data", data={"text/plain": f"{text}{hints}{notes}"}),
         new_output("execute_result", data={"text/plain": repr(float(points))}, execution_count=1),

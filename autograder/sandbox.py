@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from autograder import wire
-from sslcourse.errors import InputError
+from sslcourse.errors import InputError, unknown
 
 LEVELS = ("bubblewrap", "landlock", "limits")
 _INSIDE = ("wire.py", "confine.py", "worker.py")
@@ -100,7 +100,9 @@ class Zygote:
         device: str = "cpu",
     ) -> None:
         if level != "best" and level not in LEVELS:
-            raise InputError(f"unknown sandbox level '{level}'; known: best, {', '.join(LEVELS)}.")
+            raise unknown("sandbox level", level, ["best", *LEVELS])
+        if at_least not in LEVELS:
+            raise unknown("sandbox level", at_least, LEVELS)
         if device != "cpu" and not wire.torch.cuda.is_available():
             raise InputError(f"this lab is graded on '{device}', and this machine has no GPU that PyTorch can use.")
         self.limits, self.trains, self.device = limits or Limits(), trains, device
@@ -188,6 +190,7 @@ class Zygote:
             "landlock": level != "limits",
             "filter": True,
             "uid": 61184 + os.getpid() % 1000 if root and _reachable_by_others() and level != "bubblewrap" else 0,
+            "paths": [*_roots(), str(self.home / "code")],
             "readable": [*_readable(), *_DEVICES, str(self.home / "code")],
             "writable": [str(self.home / "scratch"), "/dev/null", *_gpu_files(self.device)],
             "files_of_python": level == "limits",

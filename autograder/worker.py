@@ -364,6 +364,7 @@ def main() -> None:
     held = confine.namespaces(options["scratch"]) if options["namespaces"] else options["held"]
     control = socket.socket(fileno=options["fd"])
     warm_up(options["trains"])
+    confine.forget_elsewhere(options["paths"])
     os.chdir(options["scratch"])
     layers = _lock(options, held)
     null = os.open(os.devnull, os.O_RDWR)

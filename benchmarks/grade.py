@@ -1,6 +1,6 @@
 """The grader against stock nbgrader, and against its own budgets. Minutes, and the machine should be quiet.
 
-    python -m benchmarks.grade                    # everything; --record keeps it in benchmarks/grade.json
+    python -m benchmarks.grade --record           # everything; kept in grade.json, shown in autograder/README.md
     python -m benchmarks.grade nbgrader --n 4     # a rehearsal
 
 `nbgrader`: the same hand-ins of lab 00_warmup through `nbgrader autograde` twice: with this project's configuration,
@@ -31,6 +31,11 @@ from autograder.rubric import Right, Wrong, answers_of, import_answers
 
 LAB = "00_warmup"
 RECORD = Path(__file__).with_name("grade.json")
+PAGE = COURSE / "autograder" / "README.md"
+START, END = (
+    "<!-- numbers: written by `python -m benchmarks.grade --record`; do not edit by hand -->\n",
+    "<!-- end of numbers -->",
+)
 TARGETS = {
     "throughput": (">=", 10.0),
     "marginal": (">=", 40.0),
@@ -38,6 +43,14 @@ TARGETS = {
     "first_nbgrader_s": ("<=", 30.0),
     "many_s": ("<=", 300.0),
     "worker_mb": ("<=", 300.0),
+}
+SHOWN = {  # key of TARGETS -> part of the record, what it says, its unit
+    "throughput": ("nbgrader", "`nbgrader autograde`, {n} hand-ins: throughput against stock nbgrader", "x"),
+    "marginal": ("nbgrader", "one more hand-in: cost of stock against ours", "x"),
+    "first_nbgrader_s": ("nbgrader", "first result of `nbgrader autograde`", " s"),
+    "first_autograder_s": ("many", "first result of `autograder grade`", " s"),
+    "many_s": ("many", "{n} hand-ins, `autograder grade --jobs {jobs}`", " s"),
+    "worker_mb": ("memory", "memory of a worker's own, the largest of {n}", " MB"),
 }
 
 
@@ -279,6 +292,30 @@ def _own_kb(pid: int) -> int:
     return sum(int(line.split()[1]) for line in lines if line.startswith(("Private_Clean", "Private_Dirty")))
 
 
+# ------------------------------------------------------------------------------------------------- the record
+
+
+def table(record: dict[str, Any]) -> str:
+    """The record as a Markdown table."""
+    lines = ["| lab 00_warmup | measured | target |", "|---|---|---|"]
+    for key, (part, text, unit) in SHOWN.items():
+        (sign, target), found = TARGETS[key], record[part]
+        lines.append(f"| {text.format(**found)} | {found[key]:.3g}{unit} | {sign} {target:g}{unit} |")
+    ours, stock, cpus = record["nbgrader"]["ours_each_s"], record["nbgrader"]["stock_each_s"], record["machine"]["cpus"]
+    each = "; ".join(
+        f"{name} {s['mean']:.2f} s [{s['low']:.2f}, {s['high']:.2f}]" for name, s in (("ours", ours), ("stock", stock))
+    )
+    note = f"One more hand-in through nbgrader takes {each} (95 % interval over hand-ins); {cpus} CPUs, one run each."
+    same = f"Both ways gave {record['nbgrader']['same_scores']} hand-ins the same score."
+    return "\n".join([*lines, "", f"{note} {same}", ""])
+
+
+def filled(text: str, record: dict[str, Any]) -> str:
+    """The page `text` with the table of `record` between its two marks."""
+    head, rest = text.split(START)
+    return f"{head}{START}{table(record)}{END}{rest.split(END, 1)[1]}"
+
+
 # ------------------------------------------------------------------------------------------------- the command
 
 
@@ -311,7 +348,10 @@ def main() -> int:
     if args.record:
         machine = {"cpus": os.cpu_count(), "python": platform.python_version(), "load": os.getloadavg()[0]}
         old = json.loads(RECORD.read_text()) if RECORD.exists() else {}
-        RECORD.write_text(json.dumps({**old, "machine": machine, **found}, indent=1) + "\n")
+        record = {**old, "machine": machine, **found}
+        RECORD.write_text(json.dumps(record, indent=1) + "\n")
+        if all(part in record for part in ("nbgrader", "many", "memory")):
+            PAGE.write_text(filled(PAGE.read_text(), record))
     return 0
 
 

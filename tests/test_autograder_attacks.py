@@ -252,9 +252,10 @@ REACHES = {
     "importing the reference": """
     import sys
     importlib = __import__("importlib")
+    got = sum("sslcourse" in getattr(v, "_path_" + "cache", ()) for v in sys.path_importer_cache.values())
+    got += sum("sslcourse" in repr(finder) for finder in getattr(sys, "meta_" + "path"))
     sys.path[:0] = [p for p in PATHS] + [COURSE]
     getattr(sys, "meta_" + "path")[:1] = []
-    got = 0
     for name in ("sslcourse", "sslcourse.data.views", "autograder.checks.lab03", "autograder.grader", "solutions.03_simclr_moco.03_simclr_moco"):
         for load in (__import__, importlib.import_module, lambda n: sys.modules[n]):
             try:

@@ -198,6 +198,31 @@ def test_names_that_no_encoding_knows(tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "out" / "grades.json").read_text())) == 3
 
 
+# ----------------------------------------------------------------------------------------------------------- hints
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_zygote")
+def test_a_hint_opened_in_jupyter_is_recorded_and_shown_to_the_instructor(tmp_path: Path) -> None:
+    """A real kernel runs `hint`; what Jupyter saves is graded; the hint costs nothing."""
+    import nbclient
+    import nbformat
+
+    hand_in = nbformat.reads(notebook(solution_sources(LAB)), as_version=4)
+    tools = next(c for c in hand_in.cells if c.get("id") == "tools")
+    tools.source += '\nhint("row_cosine", 1)\nhint("row_cosine", 2)\nhint("split_heads", 1)'
+    hand_in.cells, cells = [tools], hand_in.cells
+    nbclient.NotebookClient(hand_in, kernel_name="python3").execute()
+    assert "Hint 2 of 3" in str(tools.outputs)
+    hand_in.cells = cells
+    (tmp_path / "ada.ipynb").write_text(nbformat.writes(hand_in))
+    assert cli.main(["grade", str(tmp_path / "ada.ipynb"), "--out", str(tmp_path / "out")]) == 0
+    grade = json.loads((tmp_path / "out" / "grades.json").read_text())[0]
+    assert grade["hints_used"] == {"row_cosine": 2, "split_heads": 1}
+    assert grade["points"] == FULL
+    assert "hints opened: row_cosine 2, split_heads 1" in (tmp_path / "out" / "index.html").read_text()
+
+
 # --------------------------------------------------------------------------------------------------- the same code
 
 ONE = """def row_cosine(a, b):

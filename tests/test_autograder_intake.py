@@ -2,6 +2,7 @@
 
 import json
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,7 @@ def test_any_bytes(raw: bytes) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10_000, deadline=timedelta(seconds=20), suppress_health_check=[HealthCheck.too_slow])
 @given(notebooks)
 def test_ten_thousand_notebooks(notebook: object) -> None:
     take_in(json.dumps(notebook).encode())

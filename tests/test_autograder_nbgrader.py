@@ -61,6 +61,10 @@ def hand_ins(root: Path) -> dict[str, str | dict | None]:
     answers = import_answers(LAB)
     mistakes = [w.name for w in answers_of(answers, Wrong)]
     once = {r.exercise: r.source for r in answers_of(answers, Right)}
+    hinted = filled(SOLUTION)
+    hinted["cells"][2]["outputs"] = [
+        {"output_type": "display_data", "data": {}, "metadata": {"sslcourse_hint": {"exercise": "nt_xent", "level": 2}}}
+    ]
     duplicated = filled(SOLUTION)
     duplicated["cells"] += [c for c in json.loads(RELEASED.read_text())["cells"] if c["metadata"].get("nbgrader")]
     deleted = filled(SOLUTION)
@@ -76,7 +80,7 @@ def hand_ins(root: Path) -> dict[str, str | dict | None]:
         cell["outputs"] = [{"output_type": "execute_result", "data": {"text/plain": "1000.0"}, "metadata": {}}]
 
     return {
-        "s01-right": filled(SOLUTION),
+        "s01-right": hinted,
         "s02-right-otherwise": filled(SOLUTION | once),
         "s03-half": filled(dict(list(SOLUTION.items())[:2])),
         "s04-empty": json.loads(RELEASED.read_text()),
@@ -166,6 +170,13 @@ def test_the_scores_are_the_deserved_ones(course: Course) -> None:
         ("s10", "s11", "s12", "s13", "s14", "s15"), full - 10
     )
     assert all(0 < points[k] < full for k in ("s03", "s05", "s06", "s08"))
+
+
+def test_hints_that_were_opened_are_shown_and_cost_nothing(course: Course) -> None:
+    said = "hints opened: up to level 2 of 3"
+    for texts in (course.pages, course.notebooks):
+        assert [student for student, text in texts.items() if said in text] == ["s01-right"]
+    assert "hints opened: nt_xent 2" in (course.root / "grades" / "index.html").read_text()
 
 
 def test_the_gradebook_is_unharmed(course: Course) -> None:

@@ -3,10 +3,13 @@
 import contextlib
 import json
 import math
+import resource
 import socket
 import struct
 import threading
 import time
+from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 import torch
@@ -165,11 +168,40 @@ hostile = st.recursive(
 )
 
 
+frames = st.builds(
+    lambda magic, header, payload, more, cut: (
+        struct.pack(
+            "<4sIQ", magic, len(json.dumps(header).encode()) + more[0], min(max(len(payload) + more[1], 0), 2**64 - 1)
+        )
+        + json.dumps(header).encode()
+        + payload
+    )[:cut],
+    st.sampled_from([wire.MAGIC] * 4 + [b"SSL2"]),
+    hostile,
+    st.binary(max_size=64),
+    st.sampled_from([(0, 0)] * 4 + [(1, 0), (2**31, 0), (0, 1), (0, -1), (0, 2**26), (0, 2**40), (0, 2**63)]),
+    st.none() | st.integers(0, 300),
+)
+
+
+def header_is_safe(header: object, payload: bytes) -> None:
+    with contextlib.suppress(wire.WireError):
+        wire.decode(json.dumps(header).encode(), payload)
+
+
+def frame_is_safe(frame: bytes) -> None:
+    a, b = socket.socketpair()
+    with a, b:
+        a.sendall(frame)
+        a.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(wire.WireError):
+            wire.receive(b, time.monotonic() + 20)
+
+
 @settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(hostile, st.binary(max_size=64))
 def test_hostile_headers_are_values_or_wire_errors(header: object, payload: bytes) -> None:
-    with contextlib.suppress(wire.WireError):
-        wire.decode(json.dumps(header).encode(), payload)
+    header_is_safe(header, payload)
 
 
 @settings(max_examples=600, deadline=None)
@@ -179,9 +211,42 @@ def test_any_bytes_are_values_or_wire_errors(data: bytes) -> None:
         wire.decode(data, b"")
 
 
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(frames)
+def test_hostile_frames_are_values_or_wire_errors(frame: bytes) -> None:
+    frame_is_safe(frame)
+
+
+def peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+@pytest.fixture
+def bounded() -> Iterator[None]:
+    """All cases together: no more memory than a few frames of the largest size, however much the headers promise."""
+    before = peak_mb()
+    yield
+    assert peak_mb() - before < 4 * wire.MAX_PAYLOAD / 2**20
+
+
+ten_thousand = settings(
+    max_examples=10_000,
+    deadline=timedelta(seconds=20),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+
+
 @pytest.mark.slow
-@settings(max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.usefixtures("bounded")
+@ten_thousand
 @given(hostile, st.binary(max_size=64))
 def test_ten_thousand_hostile_headers(header: object, payload: bytes) -> None:
-    with contextlib.suppress(wire.WireError):
-        wire.decode(json.dumps(header).encode(), payload)
+    header_is_safe(header, payload)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("bounded")
+@ten_thousand
+@given(frames)
+def test_ten_thousand_hostile_frames(frame: bytes) -> None:
+    frame_is_safe(frame)
