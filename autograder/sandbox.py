@@ -311,10 +311,13 @@ def _roots() -> list[str]:
 
 
 def _hidden() -> list[str]:
-    """The packages and folders that hold answers: the library, the grader, and the course they were cloned with."""
+    """What holds answers: the library, the grader, the course they were cloned with, and copies that pip installed."""
     course = Path(__file__).resolve().parent.parent
-    beside = [course / "sslcourse", course / "autograder", course / "solutions", course / "labs", course / "tests"]
-    return [str(p) for p in beside if p.is_dir()]
+    found = [course / name for name in ("sslcourse", "autograder", "solutions", "labs", "tests")]
+    for place in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages()}:
+        for folder in {Path(place), Path(os.path.realpath(place))}:  # a link to it is another way in
+            found += [folder / "sslcourse", folder / "autograder"]
+    return sorted({str(p) for p in found if p.is_dir()})
 
 
 def _readable() -> list[str]:

@@ -70,7 +70,13 @@ def graded(out: Path) -> dict[str, int]:
 def test_a_grader_that_is_stopped_goes_on_where_it_was(how: signal.Signals, jobs: int, tmp_path: Path) -> None:
     n, out = 10, tmp_path / "out"
     words = command("grade", class_of(tmp_path / "submitted", n, slow=0.3), "--out", out, "--jobs", jobs)
-    process = subprocess.Popen(words, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        words,
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test run in the background ignores it
+    )
     while len(graded(out)) < 3:
         assert process.poll() is None
         time.sleep(0.05)
@@ -443,6 +449,34 @@ def test_a_bug_in_the_checks_stops_the_batch_with_file_and_line(
     if "line" in said or "Syntax" in said:
         assert "lab00.py" in message
         assert "Nothing was graded" in message
+
+
+def test_a_copy_of_the_library_that_pip_installed_is_hidden_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradescope's setup installs the wheel; the answers in it are out of reach by either of two ways to it."""
+    from autograder import sandbox
+
+    (tmp_path / "real" / "sslcourse").mkdir(parents=True)
+    (tmp_path / "real" / "torch").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    monkeypatch.setattr("site.getsitepackages", lambda: [str(tmp_path / "link")])
+    ways = {str(tmp_path / way / "sslcourse") for way in ("real", "link")}
+    assert ways <= set(sandbox._hidden())
+    seen = sandbox._readable()
+    assert not ways & set(seen)
+    assert str(tmp_path / "link" / "torch") in seen
+
+
+@pytest.mark.parametrize("option", ["--sandbox", "--at-least"])
+def test_an_unknown_sandbox_level(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "ada.ipynb").write_text(notebook({}))
+    message = words_of(cli.main(["grade", str(tmp_path), option, "bubblewarp"]), capsys)
+    assert "unknown sandbox level 'bubblewarp'; did you mean 'bubblewrap'?" in message
+
+
+def test_no_notebook_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--jobs 0: at least one" in words_of(cli.main(["grade", str(tmp_path), "--jobs", "0"]), capsys)
 
 
 def test_an_old_bubblewrap_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """The real `nbgrader`: twenty hand-ins of every kind through autograde, generate_feedback and export."""
 
 import csv
+import html
 import json
 import os
 import re
@@ -15,7 +16,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from autograder.answers import COURSE, solution_sources
+from autograder.answers import COURSE, percent_cells, solution_sources
 from autograder.labs import source_notebook
 from autograder.rubric import Draw, Right, Wrong, answers_of, import_answers
 
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.slow
 LAB = "03_simclr_moco"
 RELEASED = COURSE / "labs" / LAB / f"{LAB}.ipynb"
 SECRET = "the secret of this test"
-SOLUTION = solution_sources(LAB)
+SOLUTION = {k: re.sub(r"^ *### .* SOLUTION\n?", "", v, flags=re.M) for k, v in solution_sources(LAB).items()}
 N = 20
 
 
@@ -188,30 +189,51 @@ def test_the_gradebook_is_unharmed(course: Course) -> None:
 
 
 def test_no_page_and_no_notebook_holds_what_is_hidden(course: Course) -> None:
-    """Check sources, the reference, expected values and the inputs of the very calls that were made."""
-    texts = {**{f"page of {k}": v for k, v in course.pages.items()}, **course.notebooks}
-    texts |= {p.name: p.read_text() for p in (course.root / "grades").rglob("*.html")}
+    """Check sources, the reference, the rubric, the secret: searched in the text of every page and notebook."""
+    texts = {f"page of {k}": shown(v) for k, v in course.pages.items()}
+    texts |= {k: written(v) for k, v in course.notebooks.items()}
+    texts |= {p.name: shown(p.read_text()) for p in (course.root / "grades").rglob("*.html")}
     lines = [x.strip() for x in (COURSE / "autograder" / "checks" / "lab03.py").read_text().splitlines()]
     checks = [x for x in lines if "student." in x or "draw." in x]
     assert len(checks) >= 50
+    cells = percent_cells(COURSE / "solutions" / LAB / f"{LAB}.py")
+    rubric = [x for c in cells if c.role == "open" for x in c.source.split("### BEGIN SOLUTION")[-1].splitlines()]
+    rubric = [x.strip() for x in rubric if len(x) > 40]
+    assert len(rubric) >= 4
     for name, text in texts.items():
-        assert not [x for x in checks if x in text], name
+        assert not [x for x in [*checks, *rubric] if x in text], name
         assert SECRET not in text
         assert "BEGIN SOLUTION" not in text
+    empty = texts["page of s04-empty"]
+    answers = [max((x.strip() for x in source.splitlines()[1:]), key=len) for source in SOLUTION.values()]
+    assert not [x for x in answers if x in empty or x in texts["s04-empty"]]
+
+
+def test_no_page_and_no_notebook_holds_a_number_of_a_hidden_call(course: Course) -> None:
+    """No number that the released lab does not hold, so no input, expected value, gradient or error of a check."""
+    known = numbers(shown(course.pages["s04-empty"]) + written(course.notebooks["s04-empty"]))
     for student in course.nbgrader:
-        handed_in = next((course.root / "submitted" / student / LAB).glob("*.ipynb"), None)
-        source = _answer(handed_in, "two_views") if handed_in else ""
-        x = Draw(SECRET, LAB, student, "test_two_views_values", source).normal(3, 3, 5, 7)
-        for number in x.flatten()[:40].tolist():
-            assert f"{number:.4f}"[:-1] not in course.pages[student] + course.notebooks[student], student
+        page = next((course.root / "grades" / "students").glob(f"{student}*.html")).read_text()
+        assert numbers(shown(course.pages[student] + page) + written(course.notebooks[student])) <= known, student
+    x = Draw(SECRET, LAB, "s10-prints-inputs", "test_two_views_values", "source").normal(2)
+    assert not numbers(f"what it would look like: {x.tolist()}") <= known
 
 
-def _answer(path: Path, name: str) -> str:
-    try:
-        notebook = json.loads(path.read_text())
-    except ValueError:
-        return ""
-    return next((c["source"] for c in notebook["cells"] if c.get("id") == name), "")
+def numbers(text: str) -> set[str]:
+    """Numbers with at least three decimals."""
+    return set(re.findall(r"-?\d+\.\d{3,}", text))
+
+
+def shown(page: str) -> str:
+    """The text that a browser shows of a page, of its highlighted code too."""
+    return html.unescape(re.sub(r"<[^>]+>", "", page))
+
+
+def written(notebook: str) -> str:
+    """The text of a notebook: sources and outputs."""
+    cells = json.loads(notebook)["cells"]
+    outputs = [str(o.get("data", o)) for c in cells for o in c.get("outputs", [])]
+    return "\n".join([*("".join(c["source"]) for c in cells), *outputs])
 
 
 def test_feedback_says_what_happened(course: Course) -> None:
