@@ -30,6 +30,8 @@ def proto_masks(
 ) -> Tensor:
     """Masks sigmoid(coef . proto), cut to their boxes, more than half: (n, H, W) bool.
 
+    Logits are cut (to 0) and enlarged; the sigmoid comes last, as in the recorded official numbers.
+
     Args:
         coef: (n, k) coefficients.
         proto: (k, h, w) prototypes.
@@ -45,14 +47,14 @@ def proto_masks(
         )
     h, w = (int(n) for n in proto.shape[1:])
     height, width = size or (h, w)
-    masks = torch.einsum("nk,khw->nhw", coef, proto).sigmoid()
+    masks = torch.einsum("nk,khw->nhw", coef, proto)
     if crop_first:
         masks = crop_to_boxes(masks, boxes * boxes.new_tensor([w / width, h / height] * 2))
-        return _resize(masks, (height, width)) > 0.5
+        return _resize(masks, (height, width)).sigmoid() > 0.5
     gain = min(h / height, w / width)
     top, left = (h - height * gain) / 2, (w - width * gain) / 2
     masks = masks[:, int(top) : int(h - top), int(left) : int(w - left)]
-    return crop_to_boxes(_resize(masks, (height, width)), boxes) > 0.5
+    return crop_to_boxes(_resize(masks, (height, width)), boxes).sigmoid() > 0.5
 
 
 def _resize(masks: Tensor, size: Size) -> Tensor:

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslcourse.errors import InputError
-from sslcourse.segment.image_encoder import ImageEncoder
 from sslcourse.segment.mask_decoder import MaskDecoder
 from sslcourse.segment.prompts import PromptEncoder
 
@@ -131,23 +130,3 @@ class Sam(nn.Module):
         full = F.interpolate(low_res, size, mode="bilinear", align_corners=False)
         full = full[..., : input_size[0], : input_size[1]]
         return F.interpolate(full, original_size, mode="bilinear", align_corners=False)
-
-
-# Section 5 of the paper's appendix: width, depth, heads and global blocks of the encoders that were published.
-SIZES: dict[str, tuple[int, int, int, tuple[int, ...]]] = {
-    "vit_b": (768, 12, 12, (2, 5, 8, 11)),
-    "vit_l": (1024, 24, 16, (5, 11, 17, 23)),
-    "vit_h": (1280, 32, 16, (7, 15, 23, 31)),
-}
-
-
-def build_encoder(size: str, image_size: int = 1024) -> ImageEncoder:
-    """The encoder of a published size ("vit_b", "vit_l", "vit_h"), untrained."""
-    dim, depth, n_heads, global_blocks = SIZES[size]
-    return ImageEncoder(image_size, 16, dim, depth, n_heads, window=14, global_blocks=global_blocks)
-
-
-def build_sam(size: str, image_size: int = 1024) -> Sam:
-    """SAM of a published size, untrained."""
-    encoder = build_encoder(size, image_size)
-    return Sam(encoder, PromptEncoder(256, encoder.grid, image_size), MaskDecoder())

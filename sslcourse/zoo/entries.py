@@ -93,6 +93,20 @@ def _timm_entry(size: str, megabytes: int) -> Entry:
     )
 
 
+def _sam_entry(name: str, published: str, megabytes: int, family: str = "") -> Entry:
+    def build(image_size: int) -> nn.Module:
+        from sslcourse.segment import build  # the family is imported by those who use it
+
+        return getattr(build, f"build_{family}")(name, image_size) if family else build.build_mobile_sam(image_size)
+
+    def read(state: State, model: nn.Module) -> State:
+        from sslcourse.zoo import segment
+
+        return (segment.sam if family else segment.mobile_sam)(state, model)
+
+    return Entry(build, read, published, megabytes, image_size=1024)
+
+
 ENTRIES: dict[str, Entry] = {
     "timm_vit_tiny_patch16": _timm_entry("tiny", 23),
     "timm_vit_small_patch16": _timm_entry("small", 88),
@@ -112,4 +126,11 @@ ENTRIES: dict[str, Entry] = {
     "dinov2_vit_small_patch14_reg4": _dinov2("small", 89, 4),
     "dinov2_vit_base_patch14_reg4": _dinov2("base", 347, 4),
     "dinov2_vit_large_patch14_reg4": _dinov2("large", 1218, 4),
+    "sam_vit_b": _sam_entry("vit_b", "github.com/facebookresearch/segment-anything, sam_vit_b_01ec64.pth", 375, "sam"),
+    "sam_vit_l": _sam_entry("vit_l", "github.com/facebookresearch/segment-anything, sam_vit_l_0b3195.pth", 1250, "sam"),
+    "sam_vit_h": _sam_entry("vit_h", "github.com/facebookresearch/segment-anything, sam_vit_h_4b8939.pth", 2565, "sam"),
+    "hqsam_vit_b": _sam_entry("vit_b", "github.com/SysCV/sam-hq, sam_hq_vit_b.pth", 380, "hq_sam"),
+    "hqsam_vit_l": _sam_entry("vit_l", "github.com/SysCV/sam-hq, sam_hq_vit_l.pth", 1255, "hq_sam"),
+    "hqsam_vit_h": _sam_entry("vit_h", "github.com/SysCV/sam-hq, sam_hq_vit_h.pth", 2571, "hq_sam"),
+    "mobile_sam": _sam_entry("vit_t", "github.com/ChaoningZhang/MobileSAM, mobile_sam.pt", 41),
 }

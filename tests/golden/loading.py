@@ -44,6 +44,7 @@ class Case:
         gradients: the keys of `expected` that hold gradients.
         nonfinite: the keys of `expected` where the official code gave NaN or inf by a defect.
         info: the subcase's JSON where there are subcases, else the whole JSON.
+        folder: where the case lies (clip-sam).
     """
 
     group: str
@@ -57,6 +58,14 @@ class Case:
     nonfinite: frozenset[str] = frozenset()
     info: dict[str, Any] = field(default_factory=dict)
     hint: str | dict[str, Any] = ""
+    folder: Path | None = None
+
+    def sibling(self, name: str) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+        """The hyperparameters and tensors of another case of the same folder, whose weights this one uses."""
+        path = None if self.folder is None else self.folder / f"{name}.json"
+        if path is None or not path.with_suffix(".safetensors").is_file():
+            return None
+        return json.loads(path.read_text())["hyperparameters"], load_file(path.with_suffix(".safetensors"))
 
     @property
     def state(self) -> dict[str, Tensor]:
@@ -99,7 +108,7 @@ def load(path: Path, meta: dict[str, Any]) -> list[Case]:
     group = group_of(meta)
     if group == "contrastive":
         return [_contrastive(meta, sub, tensors) for sub in meta["subcases"]]
-    return [_masked(meta, tensors) if group == "masked" else _clip_sam(meta, tensors)]
+    return [_masked(meta, tensors) if group == "masked" else _clip_sam(meta, tensors, path.parent)]
 
 
 def _contrastive(meta: dict[str, Any], sub: dict[str, Any], tensors: dict[str, Tensor]) -> Case:
@@ -154,7 +163,7 @@ def _masked(meta: dict[str, Any], tensors: dict[str, Tensor]) -> Case:
     )
 
 
-def _clip_sam(meta: dict[str, Any], tensors: dict[str, Tensor]) -> Case:
+def _clip_sam(meta: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> Case:
     plain = {key: t for key, t in tensors.items() if not key.startswith("state")}
     return Case(
         group="clip-sam",
@@ -168,6 +177,7 @@ def _clip_sam(meta: dict[str, Any], tensors: dict[str, Tensor]) -> Case:
         nonfinite=frozenset(meta.get("nonfinite", [])),
         info=meta,
         hint=meta.get("tolerance", ""),
+        folder=folder,
     )
 
 
