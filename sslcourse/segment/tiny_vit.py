@@ -34,7 +34,7 @@ class ConvNorm(nn.Module):
         mean, variance = cast(Tensor, self.bn.running_mean), cast(Tensor, self.bn.running_var)
         scale = self.bn.weight * (variance + self.bn.eps).rsqrt()
         weight, bias = self.c.weight * scale[:, None, None, None], self.bn.bias - mean * scale
-        return F.conv2d(x, weight, bias, self.c.stride, self.c.padding, groups=self.c.groups)  # type: ignore[arg-type]
+        return F.conv2d(x, weight, bias, self.c.stride, self.c.padding, groups=self.c.groups)
 
 
 class PatchEmbed(nn.Module):
