@@ -484,7 +484,7 @@ def method_class(name: str) -> Any:
 def markdown() -> str:
     """The table as Markdown, one row a method, for the book."""
     lines = [
-        "| Part | Method | Name | Paper | Code | Presets | Chapter | Lab | Golden cases |",
+        "| Part | Method | Name | Paper | Code in `sslcourse/` | Presets | Chapter | Lab | Golden cases |",
         "| ---: | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for method in METHODS.values():
@@ -496,10 +496,10 @@ def markdown() -> str:
             method.title,
             f"`{method.name}`",
             paper,
-            f"`{method.file}`" if method.file else "to come",
+            f"`{method.file.removeprefix('sslcourse/')}`" if method.file else "to come",
             ", ".join(f"`{preset}`" for preset in method.presets),
             chapter,
-            f"`labs/{method.lab}`" if method.lab else "",
+            f"`{method.lab}`" if method.lab else "",
             ", ".join(f"`{case.partition('/')[2]}`" for case in method.golden),
         ]
         lines.append("| " + " | ".join(cells) + " |")

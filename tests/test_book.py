@@ -151,6 +151,7 @@ def test_built_pages_are_offline_and_described() -> None:
     for page in pages:
         html = page.read_text(encoding="utf-8")
         assert not EXTERNAL.search(html), f"{page.name} loads from the network"
+        assert "&lt;Figure size" not in html, f"{page.name}: a figure is shown as its name only"
         pictures = [
             tag for tag in re.findall(r"<img\b[^>]*>", html) if "logo__image" not in tag
         ]  # its title is beside it
