@@ -1,0 +1,115 @@
+"""Does a method learn on `Shapes` with its preset "cpu"? kNN after training, with random weights, and on raw pixels.
+
+    python -m benchmarks.methods rotation supcon         # five trainings each, written to benchmarks/trained/NAME.json
+    python -m benchmarks.methods --table                 # what has been recorded, as Markdown
+
+All seeds share the scenes; a seed sets the initial weights, the order of images and the views. `seconds` are CPU
+seconds of one thread: on two cores a training takes about half as long.
+"""
+
+import argparse
+import statistics
+import time
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from benchmarks.findings.common import Finding
+from sslcourse import methods, train
+from sslcourse.data import Images, Shapes
+from sslcourse.evaluate import extract_features, knn_accuracy
+from sslcourse.evaluate.result import Result
+from sslcourse.train.config import to_dict
+
+FOLDER = Path(__file__).parent / "trained"
+TRAIN, TEST = 4000, 1000
+RANDOM, PIXELS = "random init", "raw pixels"
+
+
+@cache
+def images(size: int) -> tuple[Images, Images]:
+    """Training and test scenes of this size."""
+    return Shapes("train", size=size).as_images(TRAIN), Shapes("test", size=size).as_images(TEST)
+
+
+def knn(module: Any, bank: Images, queries: Images) -> float:
+    """Accuracy of the 20 nearest training images in the features that the method keeps."""
+    augment = module.config.augment
+    view = {"size": augment.size, "mean": augment.mean, "std": augment.std}
+    features = [extract_features(module.backbone, part, **view) for part in (bank, queries)]
+    return knn_accuracy(features[0], bank.labels, features[1], queries.labels).value
+
+
+@cache
+def pixels(size: int) -> float:
+    """The same on the pixels."""
+    bank, queries = images(size)
+    flat = [part.images.flatten(1).float() for part in (bank, queries)]
+    return knn_accuracy(flat[0], bank.labels, flat[1], queries.labels).value
+
+
+def measure(name: str, seed: int) -> tuple[dict[str, float], float]:
+    """kNN accuracy of the trained and the untrained method and of pixels; CPU seconds of the training."""
+    preset = methods.get(name).PRESETS["cpu"]
+    config = replace(preset, train=replace(preset.train, seed=seed))
+    data = images(config.augment.size)
+    module = methods.build(name, config)
+    untrained = knn(module, *data)
+    start = time.process_time()
+    with TemporaryDirectory() as folder:
+        train.fit(module, data[0], config, folder, progress=False)
+    seconds = time.process_time() - start
+    return {name: knn(module, *data), RANDOM: untrained, PIXELS: pixels(config.augment.size)}, seconds
+
+
+def record(name: str, seeds: int, folder: Path = FOLDER) -> Finding:
+    """Train with the seeds 0, 1, ... and write the result after each of them."""
+    config = to_dict(methods.get(name).PRESETS["cpu"])
+    setting = {"data": "shapes", "train": TRAIN, "test": TEST, "preset": "cpu", "config": config}
+    found = Finding(name, f"Does {name} learn on Shapes?", "kNN accuracy (k = 20)", RANDOM, setting)
+    folder.mkdir(exist_ok=True)
+    for seed in range(seeds):
+        values, seconds = measure(name, seed)
+        found.seeds.append(seed)
+        found.seconds.append(round(seconds, 1))
+        for arm, value in values.items():
+            found.arms.setdefault(arm, []).append(round(value, 4))
+        print(f"{name}, seed {seed}: {values}, {seconds:.0f} s", flush=True)
+        found.save(folder)
+    return found
+
+
+def table(folder: Path = FOLDER) -> str:
+    """What is recorded: mean, 95 % interval over seeds, and the paired differences."""
+    rows = [
+        "| method | kNN accuracy | above random init | above raw pixels | CPU seconds |",
+        "| --- | --- | --- | --- | ---: |",
+    ]
+    for path in sorted(folder.glob("*.json")):
+        found = Finding.load(path)
+        cells = [_cell(found.mean(found.name)), *(_cell(found.difference(found.name, b)) for b in (RANDOM, PIXELS))]
+        rows.append(f"| `{found.name}` | {' | '.join(cells)} | {statistics.median(found.seconds):.0f} |")
+    return "\n".join(rows)
+
+
+def _cell(result: Result) -> str:
+    return f"{result.value:.3f} {result.interval}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("methods", nargs="*", help="names of methods that have a preset 'cpu'")
+    parser.add_argument("--seeds", type=int, default=5, help="trainings of each (default 5)")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="folder for the JSON files")
+    parser.add_argument("--table", action="store_true", help="print what is recorded")
+    options = parser.parse_args()
+    for name in options.methods:
+        record(name, options.seeds, options.out)
+    if options.table:
+        print(table(options.out))
+
+
+if __name__ == "__main__":
+    main()
