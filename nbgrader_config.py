@@ -9,7 +9,9 @@ c.CourseDirectory.source_directory = "solutions"
 c.CourseDirectory.release_directory = "labs"
 c.CourseDirectory.ignore = [".ipynb_checkpoints", "__pycache__", "*.py", "*.json"]
 
-c.ClearSolutions.code_stub = {"python": "raise NotImplementedError"}
+c.ClearSolutions.code_stub = {
+    "python": 'raise NotImplementedError("not written yet: put your code in place of this line")'
+}
 c.ClearSolutions.text_stub = "*Your answer here.*"
 
 install(c)  # black-box grading in `nbgrader autograde`: autograder/README.md

@@ -194,6 +194,7 @@ prediction = {
 predict("shuffled pixels", prediction)
 
 # %% nbgrader={"grade": true, "grade_id": "check-prediction", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false} sslcourse={"role": "check", "of": "prediction"}
+assert None not in prediction.values(), "write down your prediction in the cell above, and run it first"
 assert 0 <= prediction["accuracy"] <= 1, "an accuracy lies between 0 and 1"
 assert prediction["shuffled"] in ("better", "equal", "worse"), "shuffled: better, equal or worse"
 assert len(prediction["why"].split()) >= 5, "why: say it in a sentence"

@@ -295,6 +295,7 @@ prediction = {
 predict("temperature", prediction)
 
 # %% nbgrader={"grade": true, "grade_id": "check-prediction", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false} sslcourse={"role": "check", "of": "prediction"}
+assert None not in prediction.values(), "write down your prediction in the cell above, and run it first"
 assert {prediction["best_tau"], prediction["worst_tau"]} <= set(TAUS), f"choose both temperatures from {TAUS}"
 assert prediction["best_tau"] != prediction["worst_tau"], "the best and the worst temperature cannot be the same one"
 assert 0 <= prediction["knn_of_best"] <= 1, "knn_of_best is an accuracy: between 0 and 1"
@@ -303,7 +304,7 @@ assert len(prediction["why"].split()) >= 5, "why: say it in a sentence"
 # %% [markdown] id="text-train"
 # This is Algorithm 1 of the paper, with your two functions in it. Read it once: views, network, head, loss, step.
 # Set `USE_REFERENCE = True` to run with the course's functions if yours are not finished (to go back to yours, set it to
-# `False` and run the cells with your functions again). Ten steps are timed first, so that a slower machine takes fewer
+# `False` and run the cells with your functions again). Twenty steps are timed first, so that a slower machine takes fewer
 # steps, the same number at all three temperatures; the budget stops a training that takes too long all the same, and says so.
 
 # %% id="train" sslcourse={"role": "experiment"}
@@ -347,8 +348,8 @@ def simclr(tau: float, steps: int, budget: Budget) -> tuple[nn.Module, nn.Module
 
 # %% id="run" sslcourse={"role": "experiment"}
 start = time.perf_counter()
-simclr(TAUS[0], steps=10, budget=Budget(20))
-steps = min(200, int(10 * 32 / (time.perf_counter() - start)))  # 32 seconds a training, or less
+simclr(TAUS[0], steps=20, budget=Budget(20))
+steps = max(20, min(200, int(20 * 32 / (time.perf_counter() - start))))  # 32 seconds a training, or less
 print(f"{steps} steps at each temperature")
 
 trained = {tau: simclr(tau, steps, Budget(40)) for tau in TAUS}
