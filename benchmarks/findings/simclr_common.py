@@ -1,4 +1,4 @@
-"""What the SimCLR findings share: data, a run of the preset "cpu" cut short, kNN on frozen features."""
+"""What the findings share: data, a run of the preset "cpu" cut short (SimCLR's at first), kNN on frozen features."""
 
 from dataclasses import replace
 from tempfile import TemporaryDirectory
@@ -35,20 +35,20 @@ def images(seed: int) -> tuple[Images, Images]:
     return bank, Shapes("test", size=SIZE, seed=seed).as_images(TEST)
 
 
-def config(seed: int, **changes: Any) -> SimCLR.Config:
-    """The preset "cpu" cut to `STEPS`, with other fields changed."""
-    preset = SimCLR.PRESETS["cpu"]
+def config(seed: int, method: Any = SimCLR, **changes: Any) -> Any:
+    """The preset "cpu" of a method cut to `STEPS`, with other fields changed."""
+    preset = method.PRESETS["cpu"]
     return replace(preset, train=replace(preset.train, steps=STEPS, batch_size=BATCH, seed=seed), **changes)
 
 
-def untrained(settings: SimCLR.Config) -> SimCLR:
+def untrained(settings: Any, method: Any = SimCLR) -> Any:
     """A network with the initial weights of the seed."""
-    return methods.build(SimCLR, settings)
+    return methods.build(method, settings)
 
 
-def trained(settings: SimCLR.Config, data: Images) -> SimCLR:
+def trained(settings: Any, data: Images, method: Any = SimCLR) -> Any:
     """A network after training; initial weights and the order of images depend on the seed only."""
-    model = untrained(settings)
+    model = untrained(settings, method)
     with TemporaryDirectory() as folder:
         train.fit(model, data, settings, folder, progress=False)
     return model
