@@ -167,10 +167,10 @@ def test_settings_reach_their_protocols() -> None:
     from sslcourse.evaluate.detection import detection_transfer
     from sslcourse.evaluate.finetune import finetune
     from sslcourse.evaluate.knn import knn_accuracy
-    from sslcourse.evaluate.linear import linear_probe
+    from sslcourse.evaluate.linear import fit_linear
 
     takes = {
-        "knn": knn_accuracy, "linear": linear_probe, "partial": finetune, "segmentation": segmentation_probe,
+        "knn": knn_accuracy, "linear": fit_linear, "partial": finetune, "segmentation": segmentation_probe,
         "depth": depth_probe, "detection": detection_transfer,
     }  # fmt: skip
     chosen = settings_of(Settings(vote="plain", solver="sgd", last_blocks=2, head="conv", detector="finetuned"))
