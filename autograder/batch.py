@@ -48,6 +48,8 @@ def open_grader(job: Job) -> Grader:
 def grade_file(grader: Grader, hand_in: HandIn) -> Grade:
     """The grade of one file. Nothing that a file holds raises: what cannot be graded is a recorded zero."""
     try:
+        if not os.path.lexists(hand_in.path):
+            raise InputError("there is no notebook in the hand-in: hand in the .ipynb file.")
         submission = take(cells_of(hand_in.path), grader.lab, hand_in.student, clean(hand_in.path.name, 200))
         return grader.grade(submission)
     except InputError as error:

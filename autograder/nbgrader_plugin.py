@@ -8,6 +8,7 @@ notebook in the grading process, `SandboxGrade` asks the grader and writes what 
 import atexit
 import json
 import shutil
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,8 +180,8 @@ def _outputs(grade: "Grade", exercise: str) -> list[Any]:
     rows = grade.of(exercise)
     points = sum(min(max(r.points, 0.0), r.out_of) for r in rows)
     text = "\n".join(_line(r) for r in rows)
-    hints = "".join(f"\n-> {hint}" for hint in dict.fromkeys(r.hint for r in rows if r.hint))
-    notes = "".join(f"\nnote: {note}" for note in grade.notes)
+    hints = "".join(f"\n{_wrapped('-> ' + hint)}" for hint in dict.fromkeys(r.hint for r in rows if r.hint))
+    notes = "".join(f"\n{_wrapped('note: ' + note)}" for note in grade.notes)
     level = grade.hints_used.get(exercise, 0)
     notes += f"\nhints opened: up to level {level} of 3; they cost nothing" if level else ""
     return [
@@ -191,7 +192,12 @@ def _outputs(grade: "Grade", exercise: str) -> list[Any]:
 
 def _line(row: "Row") -> str:
     mark = f"{row.points:g}/{row.out_of:g}"
-    return f"{mark:>5}  {row.title}" + (f": {row.message}" if row.message else "")
+    return f"{mark:>5}  {row.title}" + (f"\n{_wrapped(row.message)}" if row.message else "")
+
+
+def _wrapped(text: str) -> str:
+    """Lines that a feedback page shows without scrolling sideways, under their property."""
+    return textwrap.fill(text, 100, initial_indent=" " * 7, subsequent_indent=" " * 7)
 
 
 def install(c: Any) -> None:

@@ -18,13 +18,14 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto
 h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .3rem; display: flex; justify-content: space-between; }
 ul { list-style: none; padding: 0; margin: 0; } li { border-top: 1px solid var(--line); padding: .4rem 0 .4rem 1.6rem; }
 li::before { content: "\\2713"; color: var(--good); margin-left: -1.6rem; width: 1.6rem; display: inline-block; }
-li.lost::before { content: "\\2717"; color: var(--bad); } .points { float: right; opacity: .7; }
+li.lost::before { content: "\\2717"; color: var(--bad); } .points { float: right; opacity: .7; margin-left: .6rem; }
 p { margin: .3rem 0; } .hint { border-left: 3px solid var(--good); background: var(--soft); padding: .4rem .8rem; }
 pre { background: var(--soft); padding: .6rem; overflow: auto; max-height: 20rem; font-size: .85rem; }
 table { border-collapse: collapse; width: 100%; } td, th { border-top: 1px solid var(--line); padding: .3rem; }
 td, th { text-align: left; } td.n { text-align: right; font-variant-numeric: tabular-nums; }
 .bars { display: flex; align-items: end; gap: 2px; height: 2rem; width: 11rem; }
 .bars i { background: var(--good); flex: 1; min-height: 1px; } small { opacity: .7; }
+@media (max-width: 40rem) { table { font-size: .85rem; } td, th { overflow-wrap: anywhere; } .bars { width: 4.5rem; } }
 """
 
 

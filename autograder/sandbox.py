@@ -103,6 +103,11 @@ class Zygote:
             raise unknown("sandbox level", level, ["best", *LEVELS])
         if at_least not in LEVELS:
             raise unknown("sandbox level", at_least, LEVELS)
+        if level != "best" and LEVELS.index(level) > LEVELS.index(at_least):
+            raise InputError(
+                f"this run needs sandbox level '{at_least}' or better, and '{level}' was asked for: "
+                f"leave --sandbox out, or say --at-least {level}."
+            )
         if device != "cpu" and not wire.torch.cuda.is_available():
             raise InputError(f"this lab is graded on '{device}', and this machine has no GPU that PyTorch can use.")
         self.limits, self.trains, self.device = limits or Limits(), trains, device
@@ -124,9 +129,8 @@ class Zygote:
                 break
             return
         self.close()
-        raise InputError(
-            f"this machine offers no sandbox at level '{at_least if level == 'best' else level}': {'; '.join(missing)}"
-        )
+        wanted_level = at_least if level == "best" else level
+        raise InputError(f"this machine offers no sandbox at level '{wanted_level}': {'; '.join(missing)}")
 
     def _start(self, level: str) -> None:
         self.level, self.used = level, False

@@ -475,6 +475,15 @@ def test_an_unknown_sandbox_level(option: str, tmp_path: Path, capsys: pytest.Ca
     assert "unknown sandbox level 'bubblewarp'; did you mean 'bubblewrap'?" in message
 
 
+def test_a_sandbox_below_the_configured_level(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SSLCOURSE_SECRET", "of the test")
+    (tmp_path / "ada.ipynb").write_text(notebook({}))
+    message = words_of(cli.main(["grade", str(tmp_path), "--graded", "--sandbox", "limits"]), capsys)
+    assert "needs sandbox level 'landlock' or better, and 'limits' was asked for" in message
+
+
 def test_no_notebook_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "--jobs 0: at least one" in words_of(cli.main(["grade", str(tmp_path), "--jobs", "0"]), capsys)
 
