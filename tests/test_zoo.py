@@ -79,7 +79,8 @@ def test_every_entry_builds_a_model_that_its_reader_fills():
             model = entry.build(entry.image_size)
         state = entry.read(dict(model.state_dict()), model)
         assert state.keys() == model.state_dict().keys(), name
-        published = sum(tensor.numel() for tensor in state.values()) * 4 / 1e6
+        half = 0.5 if "OpenAI" in entry.published else 1  # most of its CLIP is in float16
+        published = sum(tensor.numel() for tensor in state.values()) * 4 / 1e6 * half
         assert published <= entry.megabytes < published * 1.25 + 5  # the file also holds the classifier
 
 

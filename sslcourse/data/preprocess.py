@@ -7,17 +7,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sslcourse.data.augment import Triple
 from sslcourse.data.decode import to_rgb
 from sslcourse.errors import InputError
 
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+CLIP_MEAN: Triple = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD: Triple = (0.26862954, 0.26130258, 0.27577711)
 
 
 def clip_preprocess(
     image: Image.Image,
     size: int = 224,
-    mean: tuple[float, ...] = CLIP_MEAN,
-    std: tuple[float, ...] = CLIP_STD,
+    mean: Triple = CLIP_MEAN,
+    std: Triple = CLIP_STD,
 ) -> Tensor:
     """Short side to `size` (bicubic, antialiased), centre crop, standardised: (3, size, size) float32.
 

@@ -5,11 +5,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch.nn.functional as F
 from torch import nn
 
+from sslcourse.data.preprocess import CLIP_MEAN, CLIP_STD
+from sslcourse.nn.clip import CLIP, CLIPViT, SigLIPViT
+from sslcourse.nn.clip_resnet import CLIPResNet
 from sslcourse.nn.patches import interpolate_pos
+from sslcourse.nn.text import TextTransformer, quick_gelu
 from sslcourse.nn.vit import SIZES, ViT
-from sslcourse.zoo import nonegatives, readers
+from sslcourse.zoo import clip, nonegatives, readers
 from sslcourse.zoo.readers import State
 
 
@@ -107,6 +112,45 @@ def _sam_entry(name: str, published: str, megabytes: int, family: str = "") -> E
     return Entry(build, read, published, megabytes, image_size=1024)
 
 
+def _clip_vit(size: str, patch_size: int, out: int, image_size: int, *, quick: bool = True) -> CLIP:
+    """A CLIP with a ViT; its text tower is as wide as the embedding."""
+    dim, depth, n_heads = SIZES[size]
+    act = quick_gelu if quick else F.gelu
+    visual = CLIPViT(image_size, patch_size, dim, depth, n_heads, out, act=act)
+    return CLIP(visual, TextTransformer(dim=out, n_heads=out // 64, out=out, act=act))
+
+
+def _clip_resnet50(image_size: int) -> CLIP:
+    return CLIP(CLIPResNet(image_size), TextTransformer(out=1024, act=quick_gelu))
+
+
+def _siglip_base(image_size: int) -> CLIP:
+    text = TextTransformer(32_000, 64, 768, 12, 12, 768, causal=False, pool="last", proj_bias=True, eps=1e-6)
+    return CLIP(SigLIPViT(image_size), text, logit_bias=-10.0)
+
+
+def _openai_entry(build: Callable[[int], nn.Module], file: str, megabytes: int) -> Entry:
+    return Entry(
+        build=build,
+        read=clip.clip,
+        published=f"OpenAI's GitHub page CLIP, {file}, the archive itself or its state dict",
+        megabytes=megabytes,
+        mean=CLIP_MEAN,
+        std=CLIP_STD,
+    )
+
+
+def _openclip_entry(build: Callable[[int], nn.Module], page: str, megabytes: int, **statistics: Any) -> Entry:
+    return Entry(
+        build=build,
+        read=clip.clip,
+        published=f"Hugging Face, {page}, open_clip_model.safetensors or open_clip_pytorch_model.bin",
+        megabytes=megabytes,
+        wrapped_in=("state_dict",),
+        **statistics,
+    )
+
+
 ENTRIES: dict[str, Entry] = {
     "timm_vit_tiny_patch16": _timm_entry("tiny", 23),
     "timm_vit_small_patch16": _timm_entry("small", 88),
@@ -133,4 +177,18 @@ ENTRIES: dict[str, Entry] = {
     "hqsam_vit_l": _sam_entry("vit_l", "github.com/SysCV/sam-hq, sam_hq_vit_l.pth", 1255, "hq_sam"),
     "hqsam_vit_h": _sam_entry("vit_h", "github.com/SysCV/sam-hq, sam_hq_vit_h.pth", 2571, "hq_sam"),
     "mobile_sam": _sam_entry("vit_t", "github.com/ChaoningZhang/MobileSAM, mobile_sam.pt", 41),
+    "clip_vit_b32": _openai_entry(partial(_clip_vit, "base", 32, 512), "ViT-B-32.pt", 354),
+    "clip_vit_b16": _openai_entry(partial(_clip_vit, "base", 16, 512), "ViT-B-16.pt", 351),
+    "clip_vit_l14": _openai_entry(partial(_clip_vit, "large", 14, 768), "ViT-L-14.pt", 933),
+    "clip_resnet50": _openai_entry(_clip_resnet50, "RN50.pt", 256),
+    "openclip_vit_b32": _openclip_entry(
+        partial(_clip_vit, "base", 32, 512, quick=False),
+        "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
+        606,
+        mean=CLIP_MEAN,
+        std=CLIP_STD,
+    ),
+    "siglip_vit_b16": _openclip_entry(
+        _siglip_base, "timm/ViT-B-16-SigLIP", 813, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
+    ),
 }

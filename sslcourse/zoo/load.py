@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sslcourse.errors import InputError, unknown
 from sslcourse.zoo.entries import ENTRIES, Entry
 from sslcourse.zoo.readers import State
+from sslcourse.zoo.torchscript import is_torchscript, read_torchscript
 
 _NAMED = 3  # keys that a report names before it only counts
 
@@ -96,6 +97,8 @@ def _read_safetensors(path: Path) -> State:
 
 def _read_torch(path: Path) -> Any:
     try:
+        if is_torchscript(path):
+            return read_torchscript(path)
         with torch.serialization.safe_globals([argparse.Namespace]):  # the options many papers save beside the weights
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
