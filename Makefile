@@ -10,7 +10,7 @@ PAGES := _build/html/index.html
 # Tests run two at a time with one thread each: the same bits on every machine, and faster than one at a time.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
-.PHONY: help setup book test full test-gpu labs student bench lint lock clean
+.PHONY: help setup book test full test-gpu weights labs student bench lint lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -37,6 +37,11 @@ full: setup  ## run every test, the slow ones and all labs too
 
 test-gpu:  ## run the tests that need CUDA; with .venv if there is one, else with the Python at hand
 	$(or $(wildcard $(BIN)/python),python3) -m pytest -q -s -m gpu tests/gpu
+
+weights: setup  ## train the small models of weights/ again (minutes)
+	rm -rf runs/clip_shapes
+	$(BIN)/sslcourse pretrain clip --data captions --out runs/clip_shapes
+	$(BIN)/python -m sslcourse.zoo.weights runs/clip_shapes weights/clip_shapes.safetensors
 
 labs: setup  ## generate labs/ from solutions/
 	$(BIN)/python -m autograder.labs

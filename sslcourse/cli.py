@@ -22,6 +22,7 @@ COMMANDS = {
     "pretrain": "pre-train a method on a dataset, a folder or a pack of images",
     "eval": "evaluate a run with kNN and linear probes, beside raw pixels and random weights",
     "compare": "pre-train and evaluate several methods over several seeds, one table",
+    "zeroshot": "classify images by words, with a picture of the scores",
     "check": "check a lab notebook before handing it in",
     "pack": "pack a folder of images into one file that loads fast",
     "doctor": "what this machine can run",
