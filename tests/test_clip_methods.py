@@ -90,9 +90,9 @@ def test_a_vocabulary_is_kept_with_the_weights(scenes: Images) -> None:
     read.load_state_dict(learned.state_dict())
     assert read(words[:20]).equal(learned(words[:20]))
     assert learned(words[:20]).max() < 1024
-    ids, start = learned.captions([["a star", "a red star"], ["a moon"]])
-    assert start.tolist() == [0, 2, 3]
-    assert ids.equal(learned(["a star", "a red star", "a moon"]))
+    learned.keep([["a star", "a red star"], ["a moon"], ["one", "two", "three"]])
+    drawn = learned.draw(torch.tensor([2, 0, 0, 1, 2]), torch.tensor([0.99, 0.0, 0.5, 0.9, 0.4]))
+    assert drawn.equal(learned(["three", "a star", "a red star", "a moon", "two"]))
     with pytest.raises(InputError, match="at least 514"):
         Vocabulary(100, 32)
 

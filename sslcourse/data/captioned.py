@@ -31,7 +31,7 @@ def pairs_of(p: Parameters) -> NDArray[np.int64]:
 
 
 def captioned(
-    split: str = "train", n: int = 8000, size: int = 32, seed: int = 0, *, preset: str = "captions"
+    split: str = "train", n: int = 12_000, size: int = 32, seed: int = 0, *, preset: str = "captions"
 ) -> Images:
     """The first `n` scenes of one to three objects without a held-out pair, with five captions each.
 

@@ -19,7 +19,7 @@ from sslcourse.errors import InputError, unknown
 NAMES = ("shapes", "captions", *NAMED)
 OFFLINE = ("shapes", "captions", *(name for name, named in NAMED.items() if not named.files))
 STREAM_BYTES = 2_000_000_000  # decoded sets above this are streamed
-CAPTIONS_N = 8000  # the same for its captioned scenes of the training split; an eighth of them for another
+CAPTIONS_N = 12_000  # the same for its captioned scenes of the training split; 1000 for another
 SHAPES_N = 5000  # scenes of the embedded world where the caller does not say how many
 
 
@@ -124,7 +124,7 @@ def _shapes(name: str, split: str, size: int | None, n: int | None, seed: int) -
     from sslcourse.data.shapes import Shapes
 
     if name == "captions":
-        n = n or (CAPTIONS_N if split == "train" else CAPTIONS_N // 8)
+        n = n or (CAPTIONS_N if split == "train" else CAPTIONS_N // 12)
         return captioned(split, n, size or 32, seed)
     world = Shapes(split, seed=seed) if size is None else Shapes(split, size=size, seed=seed)
     return world.as_images(SHAPES_N if n is None else n)

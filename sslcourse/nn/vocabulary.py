@@ -27,6 +27,7 @@ class Vocabulary(nn.Module):
         if size < _BASE:
             raise InputError(f"a byte-level vocabulary has at least {_BASE} ids; got {size}.")
         self.size, self.context_length = size, context_length
+        self._kept: tuple[Tensor, Tensor] | None = None  # ids of all captions; where those of each image begin
         self.register_buffer("merges", torch.full((size - _BASE, 2), -1, dtype=torch.int32))
 
     def learn(self, texts: Iterable[str]) -> None:
@@ -42,13 +43,24 @@ class Vocabulary(nn.Module):
         """(B, context_length) ids of texts, on the device of the merges; `InputError` for one that is too long."""
         return self.tokenizer()(texts, self.context_length).to(self.merges.device)
 
-    def captions(self, captions: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
-        """Ids of the captions of N images, cut where they are too long, to draw from by image.
+    def keep(self, captions: Sequence[Sequence[str]]) -> None:
+        """Turn the captions of N images into ids once, cut where they are too long, for `draw`."""
+        start = torch.tensor([0, *map(len, captions)]).cumsum(0)
+        ids = self.tokenizer()(list(chain.from_iterable(captions)), self.context_length, truncate=True)
+        self._kept = ids, start
+
+    def draw(self, indices: Tensor, u: Tensor) -> Tensor:
+        """Ids of one caption an image.
+
+        Args:
+            indices: (B,) int64, which images.
+            u: (B,) float in [0, 1): which of the captions of each.
 
         Returns:
-            (M, context_length) int64, the captions of all images one after the other; (N + 1,) int64, where those of
-            each image begin.
+            (B, context_length) int64, on the device of `indices`.
         """
-        counts = torch.tensor([0, *map(len, captions)])
-        ids = self.tokenizer()(list(chain.from_iterable(captions)), self.context_length, truncate=True)
-        return ids, counts.cumsum(0)
+        if self._kept is None:
+            raise InputError("there are no captions to learn from yet: call prepare(data) first, as fit does.")
+        ids, start = self._kept = self._kept[0].to(indices.device), self._kept[1].to(indices.device)
+        first, end = start[indices], start[indices + 1]
+        return ids[first + ((end - first) * u).long()]

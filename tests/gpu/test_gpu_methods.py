@@ -29,7 +29,9 @@ def data(n: int = 64) -> Images:
     g = torch.Generator().manual_seed(0)
     coarse = torch.rand(n, 3, 8, 8, generator=g)  # smooth images: noise would all look the same after augmentation
     smooth = torch.nn.functional.interpolate(coarse, size=(40, 40), mode="bilinear")
-    return Images((smooth * 255).to(torch.uint8), torch.arange(n) % 4, list("abcd"), "noise")
+    return Images(
+        (smooth * 255).to(torch.uint8), torch.arange(n) % 4, list("abcd"), "noise", [[f"picture {i}"] for i in range(n)]
+    )
 
 
 def small(name: str, **train: object):
@@ -81,6 +83,8 @@ def loss_and_gradient(module, views) -> tuple[torch.Tensor, torch.Tensor]:
 def test_devices_agree_in_fp32(name, device):
     module = methods.build(name, small(name))
     images = data(32).images
+    if hasattr(module, "prepare"):
+        module.prepare(data(32))
     results = []
     for where in ("cpu", device):
         moved = deepcopy(module).to(where)
