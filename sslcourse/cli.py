@@ -23,6 +23,7 @@ COMMANDS = {
     "eval": "evaluate a run with kNN and linear probes, beside raw pixels and random weights",
     "compare": "pre-train and evaluate several methods over several seeds, one table",
     "zeroshot": "classify images by words, with a picture of the scores",
+    "segment": "masks of an image for points, boxes or everything in it",
     "check": "check a lab notebook before handing it in",
     "pack": "pack a folder of images into one file that loads fast",
     "doctor": "what this machine can run",

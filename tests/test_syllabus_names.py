@@ -37,6 +37,20 @@ losses                  densecl_match           f1 f2
 losses                  dense_info_nce          g1 g2 idx queue tau
 data.mixing             dilo_paste              fg sal bg thr
 losses                  looc_targets            views n_aug
+segment.prompts         fourier_point_embed     xy size G
+segment.losses          focal_dice              logits gt
+segment.losses          min_over_masks          logits gt iou_pred
+segment.masks           stability_score         logits threshold delta
+segment.automatic       amg_postprocess         model answers crop image limits
+segment.rle             mask_to_rle             mask
+segment.tiny_vit        decoupled_distill       student teacher images
+segment.fastsam         proto_masks             coef proto boxes size
+segment.fastsam         select_by_prompt        masks points labels boxes scores size
+segment.hq              hq_fuse                 weights mask_features late early sam_logits
+segment.grounded        ground_boxes            logits boxes tokens size
+segment.matting         mask_to_trimap          mask radius
+segment.matting         alpha_composite         alpha foreground background
+segment.masks           boundary_iou            a b d
 """
 
 

@@ -45,10 +45,11 @@ def build_mobile_sam(image_size: int = 1024) -> Sam:
 
 
 def build_tiny_sam(image_size: int = 128, dim: int = 64, *, hq: bool = False, mobile: bool = False) -> Sam:
-    """A SAM for `Shapes`: stride 8 with a ViT, 16 with a TinyViT (`mobile`); with an HQ token (`hq`)."""
+    """A SAM for `Shapes`, of stride 8 and width `dim`: with a ViT or (`mobile`) a small TinyViT; with an HQ token."""
     encoder: nn.Module
     if mobile:
-        encoder = TinyViT(image_size, (16, 32, 48, 64), (1, 1, 2, 1), (1, 2, 3, 4), (4, 4, 4, 4), out_channels=dim)
+        widths = (8, 16, 24, 32), (1, 1, 1, 1), (1, 2, 3, 4), (4, 4, 4, 4)
+        encoder = TinyViT(image_size, *widths, mlp_ratio=2.0, out_channels=dim, strides=(2, 1, 1))
         grid, early = encoder.grid, encoder.early_channels
     else:
         encoder = ImageEncoder(image_size, 8, 96, 4, 3, window=8, global_blocks=(1, 3), out_channels=dim)

@@ -61,6 +61,29 @@ def uniform_clicks(gt: Tensor, pred: Tensor | None, uniform: Tensor) -> tuple[Te
     return _as_points(pixel, gt.shape[-1]), labels
 
 
+def one_click(gt: Tensor, pred: Tensor | None, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """`uniform_clicks` with one click and one random number an object, which is what training needs.
+
+    The errors are numbered in reading order, false positives before false negatives; with n of them, a number u in
+    [0, 1) clicks the one of number floor(u n).
+
+    Args:
+        gt, pred: (B, H, W) bool.
+        uniform: (B,) uniform numbers in [0, 1).
+
+    Returns:
+        points (B, 1, 2) float, labels (B, 1) int64.
+    """
+    wrong, missing = errors(gt, pred)
+    wrong, missing, background = wrong.flatten(1), missing.flatten(1), ~gt.flatten(1)
+    right = ~(wrong | missing).any(dim=1, keepdim=True)
+    seen = torch.cat([wrong | (right & background), missing], dim=1).cumsum(dim=1)
+    wanted = (uniform.to(seen.device) * seen[:, -1]).floor().long() + 1  # a number of 1 would be one too far
+    place = (seen >= torch.minimum(wanted, seen[:, -1].clamp_min(1))[:, None]).int().argmax(dim=1)
+    n = wrong.shape[1]
+    return _as_points((place % n)[:, None], gt.shape[-1]), (place >= n).long()[:, None]
+
+
 def center_click(gt: Tensor, pred: Tensor | None, *, border_counts: bool = True) -> tuple[Tensor, Tensor]:
     """One click in the middle of the largest error: the pixel farthest from its outside, false negative or positive.
 

@@ -7,6 +7,7 @@ Source: Kirillov et al. 2023, "Segment Anything", appendix B; the edge tolerance
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sslcourse.errors import InputError
@@ -28,6 +29,28 @@ def stability_score(logits: Tensor, threshold: float = 0.0, delta: float = 1.0, 
     inner = (logits > threshold + delta).flatten(-2).sum(dim=-1)
     outer = (logits > threshold - delta).flatten(-2).sum(dim=-1)
     return torch.where(outer > 0, inner / outer.clamp_min(1), empty)
+
+
+def boundary(mask: Tensor, d: int) -> Tensor:
+    """Pixels of masks (..., H, W) bool with a pixel outside within d rows and columns; beyond the image is outside."""
+    if mask.dtype != torch.bool or d < 1:
+        raise InputError(f"a boundary is of a bool mask and at least 1 pixel wide; got {mask.dtype} and {d}.")
+    height, width = mask.shape[-2:]
+    outside = F.pad((~mask).float().reshape(-1, 1, height, width), (d, d, d, d), value=1.0)
+    near = F.max_pool2d(F.max_pool2d(outside, (2 * d + 1, 1), stride=1), (1, 2 * d + 1), stride=1) > 0
+    return mask & near.view(mask.shape)
+
+
+def boundary_iou(a: Tensor, b: Tensor, d: int) -> Tensor:
+    """IoU of the inner boundaries, d pixels wide, of masks (..., H, W) bool: (...), 1 where both are empty.
+
+    Source: Cheng et al. 2021, "Boundary IoU: Improving Object-Centric Image Segmentation Evaluation", section 4.
+
+    `sslcourse.evaluate.boundary_iou` takes the width as a share of the image's diagonal.
+    """
+    inner_a, inner_b = boundary(a, d), boundary(b, d)
+    union = (inner_a | inner_b).sum(dim=(-2, -1))
+    return torch.where(union > 0, (inner_a & inner_b).sum(dim=(-2, -1)) / union.clamp_min(1), 1.0)
 
 
 def boxes_near_crop_edge(boxes: Tensor, crop: Tensor, image: Tensor, tolerance: float = 20.0) -> Tensor:

@@ -6,6 +6,7 @@ Segment Anything: Towards Lightweight SAM for Mobile Applications", which change
 """
 
 from collections.abc import Sequence
+from math import prod
 from typing import cast
 
 import torch
@@ -157,10 +158,11 @@ class TinyViT(nn.Module):
     """MobileSAM's encoder: (B, 3, S, S) standardised and padded -> (B, out_channels, S/16, S/16).
 
     Args:
-        image_size: side S in pixels, a multiple of 16; other sizes go in as well, for there are no absolute positions.
+        image_size: side S in pixels, a multiple of 16; others go in as well, since no positions are absolute.
         dims, depths, n_heads, windows: of the four stages; the first is of convolutions.
         mlp_ratio: of the attention blocks.
         out_channels: width of the neck's output.
+        strides: of the merges behind the first three stages; 4 times their product is the stride of all, SAM's 16.
 
     `forward_features` also gives the output of the second stage, (B, S/16, S/16, dims[2]), for HQ-SAM.
     """
@@ -174,19 +176,20 @@ class TinyViT(nn.Module):
         windows: Sequence[int] = (7, 7, 14, 7),
         mlp_ratio: float = 4.0,
         out_channels: int = 256,
+        strides: Sequence[int] = (2, 2, 1),
     ) -> None:
         super().__init__()
-        if image_size % 16:
-            raise InputError(f"TinyViT needs an image_size that is a multiple of 16; got {image_size}.")
-        self.image_size, self.grid, self.early_channels = image_size, image_size // 16, dims[2]
+        stride = 4 * prod(strides)
+        if image_size % stride:
+            raise InputError(f"TinyViT needs an image_size that is a multiple of {stride}; got {image_size}.")
+        self.image_size, self.grid, self.early_channels = image_size, image_size // stride, dims[2]
         self.patch_embed = PatchEmbed(dims[0])
         stages: list[nn.Module] = []
         for i, dim in enumerate(dims):
             blocks: list[nn.Module] = [
                 TinyViTBlock(dim, n_heads[i], windows[i], mlp_ratio) if i else MBConv(dim) for _ in range(depths[i])
             ]
-            # The last merge keeps the resolution, so that the stride is 16 as in SAM's ViT.
-            merge = PatchMerging(dim, dims[i + 1], 1 if i == 2 else 2) if i + 1 < len(dims) else None
+            merge = PatchMerging(dim, dims[i + 1], strides[i]) if i + 1 < len(dims) else None
             stages.append(Stage(blocks, merge))
         self.layers = nn.ModuleList(stages)
         self.neck = neck(dims[-1], out_channels)

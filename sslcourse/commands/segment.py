@@ -1,0 +1,141 @@
+"""`sslcourse segment IMAGE`: masks for points, boxes or everything: an overlay, a picture a mask, COCO JSON."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from sslcourse.commands.arguments import parse
+from sslcourse.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sslcourse.segment.sam import Sam
+
+
+@dataclass(frozen=True)
+class Options:
+    """Segment an image: what lies under points, what is in boxes, or everything. Coordinates are pixels, x before y.
+
+    Points together mean one object; every box means one of its own, in which the points lie where there are both.
+    """
+
+    image: Annotated[Path, tyro.conf.Positional]
+    """The image file."""
+    point: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """x,y in the object; can be given several times."""
+    exclude: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """x,y that is not in the object; can be given several times."""
+    box: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """x1,y1,x2,y2 around the object; can be given several times."""
+    everything: bool = False
+    """Find all objects instead."""
+    grid: int = 32
+    """Points a side that --everything asks."""
+    min_iou: float = 0.8
+    """Predicted IoU from which on --everything keeps a mask."""
+    min_stability: float = 0.9
+    """Stability from which on --everything keeps a mask."""
+    model: str = "tiny_sam"
+    """A model of the course, a file of sslcourse.segment.train, or with --weights a name such as sam_vit_b."""
+    weights: Path | None = None
+    """The official checkpoint of that name."""
+    out: Path | None = None
+    """Folder to write; IMAGE-masks by default."""
+
+
+def numbers(text: str, n: int, option: str) -> list[float]:
+    """`n` numbers that commas separate."""
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if len(found) != n:
+        wanted = "x,y" if n == 2 else "x1,y1,x2,y2"
+        raise InputError(f"--{option} takes {wanted} in pixels; got '{text}'.")
+    return found
+
+
+def run(argv: list[str]) -> None:
+    options = parse(Options, argv, "segment")
+    prompted = bool(options.point or options.exclude or options.box)
+    if prompted == options.everything:
+        raise InputError("segment needs a prompt: --point x,y, --box x1,y1,x2,y2, or --everything alone.")
+    points = [numbers(text, 2, "point") for text in options.point]
+    points += [numbers(text, 2, "exclude") for text in options.exclude]
+    labels = [1] * len(options.point) + [0] * len(options.exclude)
+    boxes = [numbers(text, 4, "box") for text in options.box]
+    if points and len(boxes) > 1:
+        raise InputError("points belong to one object; give them with one --box at most.")
+
+    from sslcourse.segment.resize import to_pixels
+
+    pixels = to_pixels(options.image)
+    model = _model(options)
+    found = (
+        _everything(model, pixels, options) if options.everything else _prompted(model, pixels, points, labels, boxes)
+    )
+    out = options.out or options.image.with_name(f"{options.image.stem}-masks")
+    _write(out, options.image, pixels, *found)
+
+
+def _model(options: Options) -> "Sam":
+    from sslcourse.segment.files import SHIPPED, load_tiny
+
+    if options.weights is not None:
+        from sslcourse import zoo
+
+        return zoo.load(options.model, options.weights)  # type: ignore[return-value]
+    shipped = (SHIPPED / f"{options.model}.safetensors").is_file() or options.model == "tiny_sam"
+    return load_tiny(name=options.model) if shipped else load_tiny(options.model)
+
+
+def _prompted(
+    model: "Sam", pixels: "Tensor", points: list[list[float]], labels: list[int], boxes: list[list[float]]
+) -> tuple["Tensor", list[float]]:
+    """(K, H, W) masks and their predicted IoU: three for one point, one for several prompts, one a box."""
+    from sslcourse.segment.predictor import Predictor
+
+    predictor = Predictor(model).set_image(pixels)
+    if boxes and not points:
+        found = predictor.predict(boxes=boxes, multimask=False)
+        return found.masks[:, 0], found.iou[:, 0].tolist()
+    ambiguous = len(points) == 1 and not boxes
+    found = predictor.predict(points, labels, boxes[0] if boxes else None, multimask=ambiguous)
+    return found.masks, found.iou.tolist()
+
+
+def _everything(model: "Sam", pixels: "Tensor", options: Options) -> tuple["Tensor", list[float]]:
+    import torch
+
+    from sslcourse.segment.automatic import AutomaticMasks, Thresholds
+    from sslcourse.segment.predictor import Predictor
+
+    limits = Thresholds(pred_iou=options.min_iou, stability=options.min_stability)
+    found = AutomaticMasks(Predictor(model), options.grid, limits=limits)(pixels)
+    masks = [record.mask for record in found]
+    empty = torch.zeros(0, *pixels.shape[1:], dtype=torch.bool)
+    return torch.stack(masks) if masks else empty, [record.predicted_iou for record in found]
+
+
+def _write(out: Path, image: Path, pixels: "Tensor", masks: "Tensor", iou: list[float]) -> None:
+    from PIL import Image
+
+    from sslcourse.segment.rle import coco_export, mask_to_rle
+    from sslcourse.viz.masks import overlay
+
+    out.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(overlay(pixels, masks).permute(1, 2, 0).numpy()).save(out / "overlay.png")
+    for i, mask in enumerate(masks):
+        Image.fromarray(mask.numpy()).save(out / f"mask{i:03d}.png")
+    if len(masks):
+        rles = [mask_to_rle(mask) for mask in masks]
+        coco = coco_export(rles, image_id=1, file_name=image.name, scores=iou)
+        (out / "masks.json").write_text(json.dumps(coco) + "\n", encoding="utf-8")
+    for i, (mask, score) in enumerate(zip(masks, iou, strict=True)):
+        print(f"mask{i:03d}.png  {int(mask.sum()):>9,} px  predicted IoU {score:.2f}")
+    print(f"sslcourse: {len(masks)} masks are in {out}, all of them in overlay.png", file=sys.stderr)
