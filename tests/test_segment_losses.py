@@ -150,8 +150,9 @@ def test_points_are_taken_where_the_mask_is_uncertain() -> None:
 def test_a_loss_on_points_of_pixel_centres_is_the_loss_on_pixels() -> None:
     logits, gt, _ = batch(2, 1, 4)
     h, w = gt.shape[1:]
-    y, x = torch.meshgrid((torch.arange(h) + 0.5) / h, (torch.arange(w) + 0.5) / w, indexing="ij")
-    points = torch.stack([x, y], dim=-1).reshape(1, -1, 2).expand(2, -1, -1).double()
+    rows, columns = torch.arange(h, dtype=torch.float64), torch.arange(w, dtype=torch.float64)
+    y, x = torch.meshgrid((rows + 0.5) / h, (columns + 0.5) / w, indexing="ij")
+    points = torch.stack([x, y], dim=-1).reshape(1, -1, 2).expand(2, -1, -1)
     torch.testing.assert_close(sample_at(logits, points), logits.flatten(1))
     found = point_losses(logits, gt[:, None], points)
     plain = torch.nn.functional.binary_cross_entropy_with_logits(logits[:, 0], gt)
