@@ -261,7 +261,7 @@ class Discs:
         masks, scores = [], []
         for x, y in points[:, 0].tolist():
             hits = [d for d in self.discs if math.hypot(x + self.origin[0] - d[0], y + self.origin[1] - d[1]) < d[2]]
-            best = self.mask(hits[0]) * 5 if hits else torch.full(self.size, -9.0)
+            best = self.mask(hits[0]) * 50 if hits else torch.full(self.size, -9.0)
             masks.append(torch.stack([best, torch.zeros(self.size)]))
             scores.append([0.95 if hits else 0.1, 0.5])
         return torch.stack(masks), torch.tensor(scores)
@@ -302,12 +302,11 @@ def test_every_object_is_found_once_and_exactly(at_once: int) -> None:
 
 
 def test_crops_find_what_the_grid_misses() -> None:
-    small = (64.0, 64.0, 5.0)
-    image = places(130, 120)
-    limits = Thresholds(stability=0.5)
-    coarse = AutomaticMasks(Discs([small]), points_per_side=4, limits=limits)
+    small = (100.0, 103.0, 8.0)  # between the points of the image's grid, under one of the first crop's
+    image = places(250, 240)
+    coarse = AutomaticMasks(Discs([small]), points_per_side=4)
     assert coarse(image) == []
-    with_crops = AutomaticMasks(Discs([small]), points_per_side=4, limits=limits, crop_layers=2)
+    with_crops = AutomaticMasks(Discs([small]), points_per_side=4, crop_layers=1)
     found = with_crops(image)
     assert len(found) == 1
     assert torch.equal(found[0].mask, _disc(image, small))

@@ -34,7 +34,8 @@ def scenes() -> SceneMasks:
 def config(**changes: object) -> SamTraining.Config:
     preset = SamTraining.PRESETS["cpu"]
     train = replace(preset.train, epochs=1, batch_size=4, log_every=1)
-    return replace(preset, image_size=64, dim=16, prompts=4, rounds=2, train=train, **changes)
+    small = {"image_size": 64, "dim": 16, "prompts": 4, "rounds": 2, "train": train}
+    return replace(preset, **(small | changes))
 
 
 def test_the_map_holds_all_masks() -> None:
@@ -122,11 +123,11 @@ def test_scores_of_known_answers(scenes: SceneMasks, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(model, "decode", decode)
     oracle, chosen = click_ious(model, scenes, 0)
     assert len(oracle) == len(masks)
-    assert oracle.mean() > 0.85  # the second mask is right at half the resolution
+    assert oracle.mean() > 0.8  # the second mask is right at half the resolution
     assert chosen[:, 0].max() == 0  # the model trusts the first, which is empty
     torch.testing.assert_close(asked[0], center_click(masks, None)[0])
     cursor["at"] = 0
-    assert box_ious(model, scenes, 0).mean() > 0.85
+    assert box_ious(model, scenes, 0).mean() > 0.8
 
 
 def test_iou() -> None:
