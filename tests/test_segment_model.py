@@ -113,7 +113,7 @@ def test_one_mask_of_four() -> None:
 
 def test_the_family_differs_in_architecture() -> None:
     with torch.device("meta"):
-        plain, hq, mobile = build_tiny_sam(), build_tiny_sam(hq=True), build_tiny_sam(mobile=True)
+        plain, hq, mobile = build_tiny_sam(), build_tiny_sam(hq=True), build_tiny_sam(encoder="mobile")
         big, big_hq = build_sam("vit_b"), build_hq_sam("vit_b")
     assert isinstance(plain.image_encoder, ImageEncoder)
     assert isinstance(mobile.image_encoder, TinyViT)

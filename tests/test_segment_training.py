@@ -34,7 +34,7 @@ def scenes() -> SceneMasks:
 def config(**changes: object) -> SamTraining.Config:
     preset = SamTraining.PRESETS["cpu"]
     train = replace(preset.train, epochs=1, batch_size=4, log_every=1)
-    small = {"image_size": 64, "dim": 16, "prompts": 4, "rounds": 2, "train": train}
+    small = {"encoder": "vit", "image_size": 64, "dim": 16, "prompts": 4, "rounds": 2, "train": train}
     return replace(preset, **(small | changes))
 
 
@@ -270,6 +270,6 @@ def test_only_the_hq_token_learns(tmp_path: Path, scenes: SceneMasks) -> None:
     assert all(torch.equal(after[key], value) for key, value in plain.items())
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["loss"] < 0.95 * lines[0]["loss"]
-    other = build_tiny_sam(64, 16, mobile=True)
+    other = build_tiny_sam(64, 16, encoder="mobile")
     with pytest.raises(InputError, match="other parts or sizes"):
         HQTraining(settings, other)

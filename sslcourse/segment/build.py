@@ -1,10 +1,11 @@
 """SAM and its family in the sizes that were published, and one small enough to learn on two cores; all untrained."""
 
-from torch import nn
+from torch import Tensor, nn
 
-from sslcourse.errors import unknown
+from sslcourse.errors import InputError, unknown
+from sslcourse.nn.convnet import ConvNet
 from sslcourse.segment.hq import HQMaskDecoder, HQSam
-from sslcourse.segment.image_encoder import ImageEncoder
+from sslcourse.segment.image_encoder import ImageEncoder, neck
 from sslcourse.segment.mask_decoder import MaskDecoder
 from sslcourse.segment.prompts import PromptEncoder
 from sslcourse.segment.sam import Sam
@@ -44,17 +45,57 @@ def build_mobile_sam(image_size: int = 1024) -> Sam:
     return Sam(encoder, PromptEncoder(256, encoder.grid, image_size), MaskDecoder())
 
 
-def build_tiny_sam(image_size: int = 128, dim: int = 64, *, hq: bool = False, mobile: bool = False) -> Sam:
-    """A SAM for `Shapes`, of stride 8 and width `dim`: with a ViT or (`mobile`) a small TinyViT; with an HQ token."""
-    encoder: nn.Module
-    if mobile:
+class BackboneEncoder(nn.Module):
+    """Any backbone with a map as SAM's encoder: (B, 3, S, S) -> (B, out_channels, S/stride, S/stride).
+
+    Args:
+        backbone: has `forward_map(x) -> (B, num_features, h, w)`, `num_features` and `stride`, as `ConvNet` does.
+        image_size: side S in pixels, a multiple of the stride.
+        out_channels: width of the neck's output.
+    """
+
+    def __init__(self, backbone: ConvNet, image_size: int, out_channels: int) -> None:
+        super().__init__()
+        if image_size % backbone.stride:
+            raise InputError(
+                f"the encoder needs an image_size that is a multiple of {backbone.stride}; got {image_size}."
+            )
+        self.image_size, self.grid = image_size, image_size // backbone.stride
+        self.early_channels = backbone.num_features
+        self.backbone, self.neck = backbone, neck(backbone.num_features, out_channels)
+
+    def forward_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The embedding, and the backbone's map (B, g, g, num_features) in front of the neck."""
+        x = self.backbone.forward_map(x)
+        return self.neck(x), x.permute(0, 2, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_features(x)[0]
+
+
+def _tiny_encoder(kind: str, image_size: int, dim: int) -> ImageEncoder | TinyViT | BackboneEncoder:
+    if kind == "vit":
+        return ImageEncoder(image_size, 8, 96, 4, 3, window=8, global_blocks=(1, 3), out_channels=dim)
+    if kind == "conv":
+        return BackboneEncoder(ConvNet((16, 32, 64, 64, 64, 64, 64), (2, 2, 2, 1, 1, 1, 1)), image_size, dim)
+    if kind == "mobile":
         widths = (8, 16, 24, 32), (1, 1, 1, 1), (1, 2, 3, 4), (4, 4, 4, 4)
-        encoder = TinyViT(image_size, *widths, mlp_ratio=2.0, out_channels=dim, strides=(2, 1, 1))
-        grid, early = encoder.grid, encoder.early_channels
-    else:
-        encoder = ImageEncoder(image_size, 8, 96, 4, 3, window=8, global_blocks=(1, 3), out_channels=dim)
-        grid, early = encoder.grid, encoder.early_channels
-    prompts = PromptEncoder(dim, grid, image_size)
+        return TinyViT(image_size, *widths, mlp_ratio=2.0, out_channels=dim, strides=(2, 1, 1))
+    raise unknown("encoder of a tiny SAM", kind, ["vit", "conv", "mobile"])
+
+
+def build_tiny_sam(image_size: int = 128, dim: int = 64, *, encoder: str = "vit", hq: bool = False) -> Sam:
+    """A SAM for `Shapes`, of stride 8.
+
+    Args:
+        image_size: side in pixels, a multiple of 8.
+        dim: width of prompts and embeddings.
+        encoder: "vit" (SAM's, small), "conv" (a ConvNet, which learns fastest from little) or "mobile" (TinyViT).
+        hq: with an HQ token.
+    """
+    chosen = _tiny_encoder(encoder, image_size, dim)
+    prompts = PromptEncoder(dim, chosen.grid, image_size)
     if hq:
-        return HQSam(encoder, prompts, HQMaskDecoder(early, dim, n_heads=4, hidden=2 * dim, iou_hidden=dim))
-    return Sam(encoder, prompts, MaskDecoder(dim, n_heads=4, hidden=2 * dim, iou_hidden=dim))
+        decoder: MaskDecoder = HQMaskDecoder(chosen.early_channels, dim, n_heads=4, hidden=2 * dim, iou_hidden=dim)
+        return HQSam(chosen, prompts, decoder)
+    return Sam(chosen, prompts, MaskDecoder(dim, n_heads=4, hidden=2 * dim, iou_hidden=dim))

@@ -42,7 +42,7 @@ class MobileTraining(nn.Module):
     def __init__(self, config: Config, teacher: Sam) -> None:
         super().__init__()
         self.config = config
-        self.sam = build_tiny_sam(config.image_size, config.dim, mobile=True)
+        self.sam = build_tiny_sam(config.image_size, config.dim, encoder="mobile")
         self.sam.prompt_encoder.load_state_dict(teacher.prompt_encoder.state_dict())
         self.sam.mask_decoder.load_state_dict(teacher.mask_decoder.state_dict())
         for part in (self.sam.prompt_encoder, self.sam.mask_decoder):
@@ -67,7 +67,7 @@ class HQTraining(SamTraining):
 
     def __init__(self, config: SamTraining.Config, teacher: Sam) -> None:
         super().__init__(config)
-        model = build_tiny_sam(config.image_size, config.dim, hq=True)
+        model = build_tiny_sam(config.image_size, config.dim, encoder=config.encoder, hq=True)
         assert isinstance(model, HQSam)
         own, known = model.state_dict(), teacher.state_dict()
         new = {key for key in own if key.removeprefix("mask_decoder.").partition(".")[0] in HQ_PARTS}
@@ -76,6 +76,12 @@ class HQTraining(SamTraining):
         model.load_state_dict(known, strict=False)
         model.train_hq_only()
         self.sam = model
+
+    def train(self, mode: bool = True) -> "HQTraining":
+        """As `nn.Module.train`, but the statistics of a frozen encoder stay what they are."""
+        super().train(mode)
+        self.sam.image_encoder.eval()
+        return self
 
     def forward(self, views: list[Tensor]) -> dict[str, Tensor]:
         """The loss of the HQ mask for the first prompts; points are drawn from the numbers of `views`."""

@@ -34,9 +34,9 @@ class Options:
     """What to train."""
     out: Path = Path("models/tiny_sam.safetensors")
     """The file to write."""
-    scenes: int = 6000
+    scenes: int = 2000
     """Scenes to train on."""
-    epochs: int = 4
+    epochs: int = 6
     """Passes over them."""
     presets: tuple[str, ...] = ("captions",)
     """Settings of Shapes that the scenes are drawn with, in turn."""
@@ -85,8 +85,9 @@ def main(argv: list[str]) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         model = train_sam(options, options.run or Path(temporary))
     seconds = time.perf_counter() - start
-    command = "python -m sslcourse.segment.train " + " ".join(argv)
-    save_tiny(model, options.out, {"image_size": 128, "dim": 64}, command)
+    told = f"--scenes {options.scenes} --epochs {options.epochs} --presets {' '.join(options.presets)}"
+    command = f"python -m sslcourse.segment.train {options.kind} {told} --seed {options.seed}"
+    save_tiny(model, options.out, {"image_size": 128, "dim": 64, "encoder": "conv"}, command)
     held_out = draw_scenes(options.test, "test", presets=options.presets)
     table = scores(model, held_out, clicks=3)
     print(json.dumps({"seconds": round(seconds), "scores": table}, indent=2))
