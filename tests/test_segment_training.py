@@ -80,8 +80,9 @@ def test_first_prompts_are_points_in_and_boxes_around_their_masks(scenes: SceneM
         assert abs(y2 - int(rows[-1])) < room
 
 
-def test_all_parts_learn(scenes: SceneMasks) -> None:
-    training = methods.build(SamTraining, config())
+@pytest.mark.parametrize("encoder", ["vit", "conv"])
+def test_all_parts_learn(scenes: SceneMasks, encoder: str) -> None:
+    training = methods.build(SamTraining, config(encoder=encoder))
     out = training(training.views(scenes.images[:4], step_generator(0, 0)))
     out["loss"].backward()
     silent = [name for name, p in training.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
@@ -264,6 +265,8 @@ def test_only_the_hq_token_learns(tmp_path: Path, scenes: SceneMasks) -> None:
         settings = config(rounds=1)
         settings = replace(settings, train=replace(settings.train, epochs=20, lr=0.2))
         training = HQTraining(settings, teacher)
+        sharp = HQTraining(config(encoder="conv"), build_tiny_sam(64, 16, encoder="conv")).train()
+    assert not sharp.sam.image_encoder.training  # its statistics are frozen, too
     plain = {key: value.clone() for key, value in teacher.state_dict().items()}
     fit(training, scenes[slice(0, 4)], settings, tmp_path, progress=False)
     after = training.sam.state_dict()
@@ -273,3 +276,19 @@ def test_only_the_hq_token_learns(tmp_path: Path, scenes: SceneMasks) -> None:
     other = build_tiny_sam(64, 16, encoder="mobile")
     with pytest.raises(InputError, match="other parts or sizes"):
         HQTraining(settings, other)
+
+
+def test_the_published_command_trains_scores_and_writes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sslcourse.segment import train
+
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
+    out = tmp_path / "models" / "a.safetensors"
+    train.main(["sam", "--scenes", "8", "--epochs", "1", "--test", "2", "--out", str(out)])
+    report = json.loads(capsys.readouterr().out)
+    assert set(report["scores"]) == {"whole", "emblem", "dot"}
+    assert 0 <= report["scores"]["whole"]["box"] <= 1
+    model = load_tiny(out)
+    assert model.image_size == 128
+    assert out.stat().st_size < 3e6

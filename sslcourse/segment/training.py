@@ -174,7 +174,7 @@ SamTraining.PRESETS = {
         rounds=2,
         train=TrainConfig(
             epochs=6, batch_size=8, optimizer="adamw", lr=0.032, weight_decay=0.01, warmup_epochs=0.2, clip_grad=1.0,
-            channels_last=False, accelerator="cpu", monitor_every=10**9, checkpoint_every=1000,
+            channels_last=False, accelerator="cpu", monitor_every=10**9, checkpoint_every=250,
         )
     ),
 }  # fmt: skip
