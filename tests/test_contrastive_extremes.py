@@ -15,7 +15,7 @@ IDX = torch.tensor([[1, 0, 3, 2]]).repeat(2, 1)
 
 
 def moco(q: Tensor, k: Tensor, tau: float) -> Tensor:
-    logits, labels = L.moco_logits(q, k, QUEUE.to(q), tau)
+    logits, labels = L.moco_logits(q, k, QUEUE, tau)
     return F.cross_entropy(logits, labels)
 
 
@@ -32,15 +32,15 @@ TEMPERED: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "nt_xent, tiled": lambda a, b, tau: L.nt_xent(a, b, tau, tile=3),
     "nt_xent_pairs": lambda a, b, tau: L.nt_xent_pairs(a, Y, tau),
     "info_nce": lambda a, b, tau: L.info_nce(a, b, tau=tau),
-    "info_nce, queue": lambda a, b, tau: L.info_nce(a, b, QUEUE.to(a), tau),
+    "info_nce, queue": lambda a, b, tau: L.info_nce(a, b, QUEUE, tau),
     "hcl": hcl,
     "moco": moco,
     "moco_v3": lambda a, b, tau: L.symmetric_moco_v3(a, b, b.detach(), a.detach(), tau),
     "supcon_out": lambda a, b, tau: L.supcon_out(torch.stack([a, b], 1), Y, tau),
     "supcon_out, one view": lambda a, b, tau: L.supcon_out(a[:, None], Y, tau),
     "supcon_in": lambda a, b, tau: L.supcon_in(torch.stack([a, b], 1), Y, tau),
-    "dense": lambda a, b, tau: L.dense_info_nce(cells(a), cells(b), IDX, QUEUE.to(a), tau),
-    "looc": lambda a, b, tau: L.looc_loss(a[None], b.detach()[None, None], QUEUE.to(a)[None], tau),
+    "dense": lambda a, b, tau: L.dense_info_nce(cells(a), cells(b), IDX, QUEUE, tau),
+    "looc": lambda a, b, tau: L.looc_loss(a[None], b.detach()[None, None], QUEUE[None], tau),
     "soft_nearest_neighbor": lambda a, b, tau: L.soft_nearest_neighbor(a, Y, tau),
     "uda": lambda a, b, tau: L.uda_consistency(a, b, tau, 0.0),
 }
