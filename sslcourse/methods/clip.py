@@ -124,9 +124,9 @@ class CLIP(nn.Module):
         """(B, 3, H, W) standardised float -> (B, dim) of unit length."""
         return F.normalize(self.image_proj(self.backbone(x)), dim=1)
 
-    def encode_text(self, texts: str | list[str]) -> Tensor:
-        """B texts -> (B, dim) of unit length; `InputError` for one that is too long."""
-        return F.normalize(self.text(self.vocabulary(texts)), dim=1)
+    def encode_text(self, texts: str | list[str], *, truncate: bool = False) -> Tensor:
+        """B texts -> (B, dim) of unit length; one that is too long is cut where `truncate`, else an `InputError`."""
+        return F.normalize(self.text(self.vocabulary(texts, truncate=truncate)), dim=1)
 
 
 CLIP.PRESETS = {

@@ -39,9 +39,9 @@ class Vocabulary(nn.Module):
         """The tokenizer of what has been learned."""
         return BPETokenizer(self.merges[self.merges[:, 0] >= 0].tolist())
 
-    def forward(self, texts: str | Sequence[str]) -> Tensor:
-        """(B, context_length) ids of texts, on the device of the merges; `InputError` for one that is too long."""
-        return self.tokenizer()(texts, self.context_length).to(self.merges.device)
+    def forward(self, texts: str | Sequence[str], *, truncate: bool = False) -> Tensor:
+        """(B, context_length) ids of texts; one that is too long is cut where `truncate`, else an `InputError`."""
+        return self.tokenizer()(texts, self.context_length, truncate=truncate).to(self.merges.device)
 
     def keep(self, captions: Sequence[Sequence[str]]) -> None:
         """Turn the captions of N images into ids once, cut where they are too long, for `draw`."""
