@@ -42,7 +42,7 @@ def hint(exercise: str = "", level: int = 1) -> None:
     """
     known = hints()
     if not exercise:
-        print('hint("two_views", 1) opens the first of three hints for the function two_views.')
+        print('hint("NAME", 1) opens the first of three hints for the function NAME.')
         return
     if exercise not in known:
         raise unknown("exercise", exercise, known)
