@@ -17,7 +17,7 @@ def random_block_mask_batch(
 
     floor(n * prob) images, chosen at random, get a mask; their ratios are spread evenly over the interval, the j-th
     drawn from the j-th of as many equal parts of it, so that no batch has only hard or only easy images. The blocks are
-    BEiT's of 4 to h * w / 2 patches; a mask hides at most its share, often a little less.
+    BEiT's of 4 (fewer in small grids) to h * w / 2 patches; a mask hides at most its share, often a little less.
 
     Args:
         n: images of this process (with several, masks are spread over the batch of all).
@@ -34,7 +34,8 @@ def random_block_mask_batch(
     masked = int(total * prob)
     spread = low + (high - low) * (torch.arange(masked) + torch.rand(masked, generator=rng)) / max(masked, 1)
     ratios = torch.cat([spread, torch.zeros(total - masked)])[torch.randperm(total, generator=rng)]
-    return _blocks(ratios, mine, h, w, 4, max(h * w // 2, 1), rng)
+    smallest = min(4, max(1, h * w // 32))  # 4 in the paper's grids; less where 4 patches are a quarter of the image
+    return _blocks(ratios, mine, h, w, smallest, max(h * w // 2, 1), rng)
 
 
 def ibot_masks(

@@ -34,15 +34,15 @@ def sinkhorn(scores: Tensor, eps: float = 0.05, n_iter: int = 3) -> Tensor:
     paper cancel in that last step. With several processes the columns run over the batches of all of them.
 
     Args:
-        scores: (N, K) float, similarities with the prototypes.
+        scores: (N, K) float, similarities with the prototypes; a process may have none, N = 0.
         eps: strength of the entropy term, > 0. Small: hard assignments; large: uniform ones.
         n_iter: iterations, >= 1.
 
     Returns:
         (N, K), rows sum to 1.
     """
-    if scores.ndim != 2 or min(scores.shape) < 1:
-        raise InputError(f"sinkhorn needs scores (N, K); got {tuple(scores.shape)}.")
+    if scores.ndim != 2 or scores.shape[1] < 1:
+        raise InputError(f"sinkhorn needs scores (N, K), K >= 1; got {tuple(scores.shape)}.")
     if not eps > 0 or n_iter < 1:
         raise InputError(f"sinkhorn needs eps > 0 and n_iter >= 1; got eps={eps} and n_iter={n_iter}.")
     log_q = scores / eps

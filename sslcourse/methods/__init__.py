@@ -10,9 +10,12 @@ A method class has, besides `forward`:
   (of each crop of it) comes from image i, and all random numbers from `generator`;
 - ``forward(views) -> dict``: ``"loss"``, a scalar to minimise; ``"embedding"``, (B, D), and optionally ``"positive"``,
   (B, D), the second view's, for the collapse monitors;
-- optionally ``uses: tuple[str, ...]``, which of "labels" (B,) and "indices" (B,) its `forward` takes by name: labels
-  are for supervised and semi-supervised methods, indices (positions in the data) for those that remember each image;
+- optionally ``uses: tuple[str, ...]``, which of "labels" (B,), "indices" (B,) and "progress" its `forward` takes by
+  name: labels are for supervised and semi-supervised methods, indices (positions in the data) for those that remember
+  each image, progress (the share of the steps that is done, in [0, 1)) for schedules of the loss;
 - optionally ``prepare(data)``: what it takes from the training set before the first step, its captions for example;
+- optionally ``epoch_data(data, epoch) -> data``: the images of an epoch, in place of all of them (DeepCluster);
+- optionally ``after_backward(progress)``: what happens to the gradients before they are used;
 - optionally ``after_step(step, total_steps)``: what follows an optimiser step (EMA, queue, centre).
 """
 

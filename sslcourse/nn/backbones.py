@@ -14,6 +14,7 @@ SMALL_IMAGE = 64  # up to this side a ResNet gets the small-image stem
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2")
 # Width, depth, heads and patch; "mini" is for minutes on a CPU at 32 px.
 VITS = {"vit_mini_patch4": (128, 4, 4, 4)} | {f"vit_{size}_patch16": (*shape, 16) for size, shape in SIZES.items()}
+VITS["vit_mini_patch8"] = (128, 4, 4, 8)  # a quarter of the patches, for methods with many crops
 # Patch, width, blocks and heads of each stage; windows are an eighth of a 224 px image's first map, as in the papers.
 SWINS = {
     "swin_mini": (2, 32, (2, 2, 2), (1, 2, 4)),

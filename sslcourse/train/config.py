@@ -39,8 +39,8 @@ class TrainConfig:
     """Largest gradient norm; longer gradients are scaled down to it. 0 leaves them alone."""
     seed: int = 0
     """Seed of the initial weights, the order of the images and the views."""
-    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
-    """Number format; auto is bf16-mixed on a GPU that has it, else 32-true."""
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    """Number format; auto is bf16-mixed on a GPU that has it, else 32-true. 16-mixed is for older GPUs."""
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Kind of device; auto takes a GPU if there is one."""
     devices: int = 1

@@ -82,7 +82,7 @@ def fit(
         bar = stack.enter_context(Progress(total, start, module.name, active=progress and first))
         clock = Clock(seconds)
         module.train()
-        for step, images, known in _batches(data, train, start, total, per_epoch, fabric):
+        for step, images, known in _batches(module, data, train, start, total, per_epoch, fabric):
             lr = set_lr(optimizer, train, step, total, per_epoch)
             with _memory_advice(train):
                 out = _step(fabric, model, module, optimizer, images, known, train, step)
@@ -115,9 +115,9 @@ def fit(
 
 
 def _batches(
-    data: Any, train: TrainConfig, start: int, total: int, per_epoch: int, fabric: Any
-) -> Iterator[tuple[int, Tensor, dict[str, Tensor]]]:
-    """(step, this process's uint8 images, their labels and indices) for the steps start, ..., total - 1.
+    module: Any, data: Any, train: TrainConfig, start: int, total: int, per_epoch: int, fabric: Any
+) -> Iterator[tuple[int, Tensor, dict[str, Any]]]:
+    """(step, this process's uint8 images, what is known beside them) for the steps start, ..., total - 1.
 
     `Images` live on the device.
     """
@@ -129,9 +129,10 @@ def _batches(
     step = start
     while step < total:
         epoch, skip = divmod(step, per_epoch)
-        batches = data.batches(train.batch_size, epoch=epoch, start=skip, **order)
+        shown = module.epoch_data(data, epoch) if hasattr(module, "epoch_data") else data
+        batches = shown.batches(train.batch_size, epoch=epoch, start=skip, **order)
         for images, labels, indices in islice(batches, total - step):
-            yield step, images, {"labels": labels, "indices": indices}
+            yield step, images, {"labels": labels, "indices": indices, "progress": step / total}
             step += 1
 
 
@@ -141,7 +142,7 @@ def _step(
     module: Any,
     optimizer: Any,
     images: Tensor,
-    known: dict[str, Tensor],
+    known: dict[str, Any],
     train: TrainConfig,
     step: int,
 ) -> dict[str, Tensor]:
@@ -153,7 +154,7 @@ def _step(
     torch.manual_seed(mix(train.seed, _NOISE, step, rank))  # for dropout; nothing else draws from the global generator
     generator = step_generator(train.seed, step, rank=rank, world=world)
     parts = images.chunk(train.accumulate)
-    shown = {name: known[name].to(images.device).chunk(train.accumulate) for name in getattr(module, "uses", ())}
+    shown = {name: _per_part(known[name], images.device, len(parts)) for name in getattr(module, "uses", ())}
     for i, part in enumerate(parts):
         views = module.views(part, generator)
         if train.channels_last:
@@ -161,11 +162,18 @@ def _step(
         with fabric.no_backward_sync(model, enabled=i + 1 < len(parts)) if world > 1 else nullcontext():
             out = model(views, **{name: values[i] for name, values in shown.items()})
             fabric.backward(out["loss"] / len(parts))
+    if hasattr(module, "after_backward"):
+        module.after_backward(known["progress"])
     if train.clip_grad > 0:
         fabric.clip_gradients(model, optimizer, max_norm=train.clip_grad)
     optimizer.step()
     optimizer.zero_grad()
     return out
+
+
+def _per_part(value: Any, device: torch.device, n: int) -> Any:
+    """What each of `n` parts of a batch is shown: its rows of a tensor, or the number itself."""
+    return value.to(device).chunk(n) if isinstance(value, Tensor) else [value] * n
 
 
 @contextmanager
