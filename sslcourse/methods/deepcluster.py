@@ -88,7 +88,7 @@ class DeepCluster(nn.Module):
         if config.clusters < 2 or config.pca < 1:
             raise InputError(f"deepcluster needs 2 or more clusters, pca >= 1; got {config.clusters}, {config.pca}.")
         self.config = config
-        make = Edges if config.edges else backbone
+        make: Any = Edges if config.edges else backbone
         self.backbone: nn.Module = make(config.backbone, config.augment.size) if encoder is None else encoder
         width: Any = self.backbone.num_features
         self.classifier = nn.Linear(width, config.clusters)
@@ -123,7 +123,7 @@ class DeepCluster(nn.Module):
         from sslcourse.evaluate.features import extract_features  # the evaluation package is more than training needs
 
         c, seed = self.config, mix(self.config.train.seed, _CLASSIFIER, epoch)
-        view = {"size": c.augment.size, "mean": c.augment.mean, "std": c.augment.std}
+        view: dict[str, Any] = {"size": c.augment.size, "mean": c.augment.mean, "std": c.augment.std}
         features = extract_features(self.backbone, data, **view, device=self.classifier.weight.device)
         clusters = min(c.clusters, len(features))
         white = whiten(features, min(c.pca, *features.shape))

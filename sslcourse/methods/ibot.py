@@ -89,17 +89,19 @@ class IBOT(DINO):
         """Loss of a batch; in training mode the centres then move."""
         crops, mask = views[:-2], torch.cat(views[-2:])
         large, small = torch.cat(crops[:2]), crops[2:]
-        s_tokens = self.student["backbone"].forward_features(large, mask)
-        student, s_patch = self.student["head"].forward_tokens(_class_and_patches(self.backbone, s_tokens))
+        network: Any = self.student["backbone"]
+        s_head: Any = self.student["head"]
+        t_head: Any = self.teacher["head"]
+        s_tokens = network.forward_features(large, mask)
+        student, s_patch = s_head.forward_tokens(_class_and_patches(network, s_tokens))
         parts = list(student.chunk(2))
         if small:
-            parts += multicrop_forward(self.student["backbone"], self.student["head"], small).chunk(len(small))
+            parts += multicrop_forward(network, s_head, small).chunk(len(small))
         with torch.no_grad():
             t_tokens = _class_and_patches(self.backbone, self.backbone.forward_features(large))
-            teacher, t_patch = self.teacher["head"].forward_tokens(t_tokens)
-        loss = self.class_loss(parts, teacher, progress) + self.config.mim * self.patch_loss(
-            s_patch, t_patch, mask, progress
-        )
+            teacher, t_patch = t_head.forward_tokens(t_tokens)
+        loss = self.class_loss(parts, teacher, progress)
+        loss = loss + self.config.mim * self.patch_loss(s_patch, t_patch, mask, progress)
         z1, z2 = s_tokens[:, 0].chunk(2)
         return {"loss": loss + self.regulariser(z1, z2), "embedding": z1, "positive": z2}
 

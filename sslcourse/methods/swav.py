@@ -109,9 +109,10 @@ class SwAV(nn.Module):
         """Loss of a batch; in training mode the embeddings of its large crops then enter the queues."""
         z = F.normalize(multicrop_forward(self.backbone, self.projector, views), dim=1)
         scores, each = self.prototypes(z).chunk(len(views)), z.chunk(len(views))
-        codes = [self.codes(s, queue, progress) for s, queue in zip(scores, self.queues, strict=False)]
+        queues: Any = self.queues
+        codes = [self.codes(s, queue, progress) for s, queue in zip(scores, queues, strict=False)]
         if self.training and self.config.queue:
-            for queue, embedded in zip(self.queues, each, strict=False):
+            for queue, embedded in zip(queues, each, strict=False):
                 queue.push(gather(embedded.detach()).to(queue.keys.dtype))
         return {"loss": swav_loss(scores, codes, self.config.tau), "embedding": each[0], "positive": each[1]}
 

@@ -23,8 +23,8 @@ class Memory(nn.Module):
         """Remember a copy of `value`."""
         self.value = value.detach().to(self.value.dtype).clone()
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         found = state_dict.get(f"{prefix}value")
         if found is not None:
             self.value = torch.empty_like(found, device=self.value.device, dtype=self.value.dtype)
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
