@@ -8,6 +8,7 @@ Each function applies one lock and says whether it held, so the grader can repor
 
 import ctypes
 import ctypes.util
+import functools
 import os
 import resource
 import signal
@@ -209,16 +210,24 @@ mknod mknodat fallocate copy_file_range
 _FOR_WRITING = (1, 2, 0x40, 0x200)  # O_WRONLY, O_RDWR, O_CREAT, O_TRUNC
 
 
+@functools.cache
+def seccomp() -> ctypes.CDLL | None:
+    """libseccomp, None where it is not installed. Looking for it starts programs, so the zygote does it, once."""
+    name = ctypes.util.find_library("seccomp") if sys.platform == "linux" else None
+    try:
+        return ctypes.CDLL(name or "libseccomp.so.2")
+    except OSError:
+        return None
+
+
 def system_calls(*, read_only: bool = False) -> bool:
     """A seccomp filter through libseccomp: the calls above fail with EPERM; threads may start, processes may not.
 
     Args:
         read_only: also refuse every call that opens a file for writing or changes one.
     """
-    name = ctypes.util.find_library("seccomp") if sys.platform == "linux" else None
-    try:
-        lib = ctypes.CDLL(name or "libseccomp.so.2")
-    except OSError:
+    lib = seccomp()
+    if lib is None:
         return False
     lib.seccomp_init.restype = ctypes.c_void_p
     context = ctypes.c_void_p(lib.seccomp_init(ctypes.c_uint32(_ALLOW)))

@@ -365,6 +365,7 @@ def main() -> None:
     control = socket.socket(fileno=options["fd"])
     warm_up(options["trains"])
     confine.forget_elsewhere(options["paths"])
+    confine.seccomp()
     os.chdir(options["scratch"])
     layers = _lock(options, held)
     null = os.open(os.devnull, os.O_RDWR)
