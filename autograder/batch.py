@@ -60,7 +60,7 @@ def grade_file(grader: Grader, hand_in: HandIn) -> Grade:
         return grade
 
 
-_grader: Grader | None = None
+_grader: Grader | InputError | None = None
 _MAX_CRASHES = 3
 
 
@@ -68,12 +68,25 @@ def _start(job: Job) -> None:
     global _grader
     confine.die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
-    _grader = open_grader(job)
+    try:
+        _grader = open_grader(job)
+    except InputError as error:  # raised here it would be lost, and the pool broken
+        _grader = error
+
+
+def _ours() -> Grader:
+    if isinstance(_grader, InputError):
+        raise _grader
+    assert _grader is not None
+    return _grader
+
+
+def _preflight() -> None:
+    _ours().preflight()
 
 
 def _work(hand_in: HandIn) -> Grade:
-    assert _grader is not None
-    return grade_file(_grader, hand_in)
+    return grade_file(_ours(), hand_in)
 
 
 @contextlib.contextmanager
@@ -88,11 +101,11 @@ def opened(job: Job) -> Iterator[Grader]:
 
 def grade_all(job: Job, hand_ins: list[HandIn], jobs: int = 1) -> Iterator[Grade]:
     """Grades in the order in which they are ready; the solution is graded first, as a test of the checks."""
-    with opened(job) as grader:
-        grader.preflight()
-        if jobs <= 1 or len(hand_ins) < 2 * jobs:
+    if jobs <= 1 or len(hand_ins) < 2 * jobs:
+        with opened(job) as grader:
+            grader.preflight()
             yield from (grade_file(grader, h) for h in hand_ins)
-            return
+        return
     left = {h.student: h for h in hand_ins}
     for _ in range(_MAX_CRASHES):
         with contextlib.suppress(BrokenProcessPool):  # a grading process died, say for want of memory: start again
@@ -109,6 +122,7 @@ def _in_processes(job: Job, hand_ins: list[HandIn], jobs: int) -> Iterator[Grade
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(jobs, context, _start, (job,))
     try:
+        next(as_completed([pool.submit(_preflight) for _ in range(jobs)])).result()  # all start; one has to accept
         for done in as_completed([pool.submit(_work, h) for h in hand_ins]):
             yield done.result()
     finally:

@@ -25,7 +25,7 @@ from autograder import wire
 from sslcourse.errors import InputError, unknown
 
 LEVELS = ("bubblewrap", "landlock", "limits")
-_INSIDE = ("wire.py", "confine.py", "worker.py")
+_INSIDE = ("wire.py", "confine.py", "warm.py", "worker.py")
 _SYSTEM = (
     "/usr",
     "/lib",

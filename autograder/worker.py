@@ -2,7 +2,8 @@
 
 A zygote imports torch once, locks itself up, then forks one fresh process an exercise. Parent and child speak over a
 socket (`autograder.wire`): load these cells, call that function with these tensors, give me its value, its gradient
-and what it did to its arguments. Only this file, `wire.py` and `confine.py` exist inside the sandbox.
+and what it did to its arguments. Only this file, `wire.py`, `warm.py`
+and `confine.py` exist inside the sandbox.
 """
 
 import builtins
@@ -25,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autograder import confine, wire
+from autograder import confine, warm, wire
 
 OUTPUT_LIMIT = 16 << 10
 CELL = "<cell "  # the file name of a student's cell in a traceback: "<cell nt_xent>"
@@ -304,25 +305,6 @@ def same_tensor(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype and torch.allclose(a.detach(), b, rtol=0, atol=0, equal_nan=True)
 
 
-def warm_up(trains: bool) -> None:
-    """Do once what is slow the first time, so that no student's first call pays for it. On the CPU: a process that has
-    used CUDA cannot be forked.
-
-    Args:
-        trains: also make optimisers; the first one imports torch's compiler, which takes seconds.
-    """
-    torch.set_num_threads(1)
-    probe = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU())
-    out = nn.functional.normalize(probe(torch.zeros(2, 4)))
-    torch.autograd.grad(out, list(probe.parameters()), torch.ones_like(out), allow_unused=True)
-    for optimizer in (torch.optim.SGD, torch.optim.AdamW) if trains else ():
-        step = optimizer(probe.parameters(), lr=0.0)
-        nn.functional.cross_entropy(probe(torch.zeros(2, 4)), torch.zeros(2, dtype=torch.long)).backward()
-        step.step()
-    leaf = torch.ones(2, 4, requires_grad=True)
-    torch.logsumexp(torch.einsum("id,jd->ij", leaf, leaf), dim=1).sum().backward()
-
-
 def _child(sock: socket.socket, options: dict[str, Any]) -> None:
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -363,7 +345,7 @@ def main() -> None:
     confine.die_with_parent()
     held = confine.namespaces(options["scratch"]) if options["namespaces"] else options["held"]
     control = socket.socket(fileno=options["fd"])
-    warm_up(options["trains"])
+    warm.warm_up(options["trains"])
     confine.forget_elsewhere(options["paths"])
     confine.seccomp()
     os.chdir(options["scratch"])

@@ -241,7 +241,7 @@ def many(n: int, jobs: int, watch: Callable[[subprocess.Popen[bytes]], None] | N
         if code or len(ready) != n:
             raise SystemExit(f"{len(ready)} of {n} graded, exit code {code}:\n{(root / 'log').read_text()[-2000:]}")
     shown = f"autograder grade submitted --out out --jobs {jobs}"
-    return {"n": n, "command": shown, "jobs": jobs, "many_s": total, "first_autograder_s": ready[0], **_steps(ready)}
+    return {**_steps(ready), "n": n, "command": shown, "jobs": jobs, "many_s": total, "first_autograder_s": ready[0]}
 
 
 def memory(n: int, jobs: int) -> dict[str, Any]:
