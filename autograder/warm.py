@@ -38,7 +38,7 @@ def warm_up(trains: bool) -> None:
         trains: also make optimisers.
     """
     torch.set_num_threads(1)
-    sys.modules["torch._dynamo"] = torch._dynamo = NoCompiler("torch._dynamo")  # type: ignore[assignment]
+    sys.modules["torch._dynamo"] = torch._dynamo = NoCompiler("torch._dynamo")
     probe = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU())
     out = nn.functional.normalize(probe(torch.zeros(2, 4)))
     torch.autograd.grad(out, list(probe.parameters()), torch.ones_like(out), allow_unused=True)
