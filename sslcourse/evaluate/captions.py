@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from sslcourse.data.captioned import HELD_OUT, PAIRS, captioned, combinations
 from sslcourse.data.images import Images
+from sslcourse.data.shapes import Shapes
 from sslcourse.errors import InputError
 from sslcourse.evaluate.result import Result, accuracy, mean_result
 from sslcourse.evaluate.zeroshot import clip_retrieval_recall, prompt_logits, zero_shot_weights
@@ -77,6 +79,24 @@ def caption_recall(model: WordModel, images: Images, k: int = 1, *, group: int =
     return found
 
 
+def relation_accuracy(model: WordModel, *, n: int = 1000, size: int = 32, split: str = "test", seed: int = 0) -> Result:
+    """Which is in front? Scenes of two objects, and two sentences that differ in their order only; chance is 1/2.
+
+    A model that reads a caption as a bag of words cannot tell them apart (Yuksekgonul et al. 2023, "When and why
+    vision-language models behave like bags-of-words").
+    """
+    world = Shapes(split, size, seed, preset="captions", objects=(2, 2))
+    images, right = world.images_of(range(n)), [five[1] for five in world.captions(range(n))]
+    wrong = [" in front of ".join(reversed(text.split(" in front of "))) for text in right]
+    kept = torch.tensor([a != b for a, b in zip(right, wrong, strict=True)])  # two alike have no order
+    with torch.no_grad():
+        img = F.normalize(model.embed(_pil(images)), dim=1)
+        scores = torch.stack([(img * F.normalize(model.text(texts), dim=1)).sum(dim=1) for texts in (right, wrong)], 1)
+    gap = (scores[:, 0] - scores[:, 1])[kept]
+    each = (gap > 1e-6).double() + 0.5 * (gap.abs() <= 1e-6).double()  # a tie is a coin toss
+    return mean_result("which object is in front", each, "images", {"protocol": "relation", "n_classes": 2})
+
+
 def captioned_results(model: WordModel, *, n: int = 1000, size: int = 32) -> list[Result]:
     """The table of a model of captioned scenes, on scenes of the test split."""
     unseen = combinations("test", n, size)
@@ -87,6 +107,7 @@ def captioned_results(model: WordModel, *, n: int = 1000, size: int = 32) -> lis
         pair_accuracy(model, unseen, every, name="unseen pairs, among all 100"),
         pair_accuracy(model, seen, every, name="seen pairs, among all 100"),
         *caption_recall(model, captioned("test", n, size)).values(),
+        relation_accuracy(model, n=n, size=size),
     ]
 
 
