@@ -44,6 +44,8 @@ def make_optimizer(module: nn.Module, train: TrainConfig, device: torch.device) 
     groups = param_groups(module, train.weight_decay)
     fused = device.type in ("cuda", "cpu")
     if train.optimizer == "sgd":
+        # The fused kernel starts all momenta in one step, so it cannot take parameters that stand still at first.
+        fused = fused and not hasattr(module, "after_backward")
         return torch.optim.SGD(groups, lr=train.lr, momentum=train.momentum, fused=fused)
     if train.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=train.lr, betas=train.betas, fused=fused)
