@@ -69,9 +69,11 @@ def test_three_steps_in_bf16(name, device, compiled, tmp_path, capsys):
 
 def loss_and_gradient(module, views) -> tuple[torch.Tensor, torch.Tensor]:
     module.zero_grad()
+    torch.manual_seed(0)  # as the loop does before every step, for what a method draws in its forward pass
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        known = {"labels": data(len(views[0])).labels, "indices": torch.arange(len(views[0]))}
-        shown = {name: known[name].to(views[0].device) for name in getattr(module, "uses", ())}
+        known = {"labels": data(len(views[0])).labels, "indices": torch.arange(len(views[0])), "progress": 0.5}
+        shown = {name: known[name] for name in getattr(module, "uses", ())}
+        shown = {name: v.to(views[0].device) if isinstance(v, torch.Tensor) else v for name, v in shown.items()}
         loss = module.train()(views, **shown)["loss"]
         loss.backward()
     gradients = [p.grad.flatten() for p in module.parameters() if p.grad is not None]
@@ -85,6 +87,8 @@ def test_devices_agree_in_fp32(name, device):
     images = data(32).images
     if hasattr(module, "prepare"):
         module.prepare(data(32))
+    if hasattr(module, "epoch_data"):  # clusters, found before the first epoch
+        module.epoch_data(data(32), 0)
     results = []
     for where in ("cpu", device):
         moved = deepcopy(module).to(where)
