@@ -54,6 +54,34 @@ class Data:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class ClipData(Data):
+    """What `load_clips` is asked for, for methods that take clips: `frames` of them, `stride` apart."""
+
+    frames: int = 16
+    stride: int = 1
+
+    def load(self, split: str) -> Any:
+        """`ClipSet` of "train" or "test"."""
+        from sslcourse.data.clips import load_clips
+
+        n = self.n_train if split == "train" else self.n_test
+        return load_clips(self.name, split, size=self.size or 64, frames=self.frames, stride=self.stride, n=n)
+
+    def labelled_pair_or_none(self, train: Any) -> tuple[Any, Any] | None:
+        """None: kNN of clips is `evaluate`'s `action_recognition`."""
+        return None
+
+
+def data_for(config: Any, name: str, size: int | None, n_train: int | None, n_test: int | None) -> Data:
+    """The data of a method with this config: images, or clips for one with `frames` and `stride`."""
+    view = config.augment.size
+    if hasattr(config, "frames"):
+        side = size or (view if name == "shapes" else view * 8 // 7)
+        return ClipData(name, side, n_train, n_test, config.frames, config.stride)
+    return Data(name, size or source_size(name, view), n_train, n_test)
+
+
 @lru_cache(maxsize=2)  # the two splits: `compare` asks for them once a run
 def _load(name: str, split: str, size: int | None, n: int | None) -> Any:
     return load_images(name, split, size=size, n=n)

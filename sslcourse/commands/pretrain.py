@@ -55,12 +55,11 @@ def run(argv: list[str]) -> None:
     preset = choose_preset(name, argv[1:])
     options: Any = parse(with_config(Options, preset), argv[1:], f"pretrain {name}")
 
-    from sslcourse.commands.data import Data, source_size
+    from sslcourse.commands.data import data_for
 
     config = configured(options.config, options.seed, options.device)
     out = options.out or Path("runs") / name
-    size = options.data_size or source_size(options.data, config.augment.size)
-    data = Data(options.data, size, options.n_train, options.n_test)
+    data = data_for(config, options.data, options.data_size, options.n_train, options.n_test)
     last, n_test = train(name, config, data, out, resume=options.resume, init=options.init, knn=options.knn)
     if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0))) > 0:
         return  # one process reports

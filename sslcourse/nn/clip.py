@@ -56,7 +56,8 @@ class CLIPViT(nn.Module):
         self.proj = nn.Linear(dim, out, bias=False)
         nn.init.normal_(self.proj.weight, std=dim**-0.5)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def embed(self, x: Tensor) -> Tensor:
+        """Images to the tokens that enter the first block, the class token first: (B, 3, H, W) -> (B, 1 + N, dim)."""
         if x.shape[-2] % self.patch_size or x.shape[-1] % self.patch_size:
             raise InputError(f"patches of {self.patch_size} px do not tile {x.shape[-2]} x {x.shape[-1]} px.")
         x = self.conv1(x.to(self.conv1.weight.dtype))
@@ -64,7 +65,10 @@ class CLIPViT(nn.Module):
         pos = interpolate_pos(self.positional_embedding[None], h, w, grid=self.grid_size, antialias=True).to(x.dtype)
         patches = x.flatten(2).transpose(1, 2)
         cls = self.class_embedding.to(x.dtype).expand(len(x), 1, -1)
-        x = self.transformer(self.ln_pre(torch.cat([cls, patches], dim=1) + pos))
+        return self.ln_pre(torch.cat([cls, patches], dim=1) + pos)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.transformer(self.embed(x))
         if not self.norm_after_pool:
             x = self.ln_post(x)
         pooled = x[:, 0] if self.pool == "cls" else x[:, 1:].mean(dim=1)

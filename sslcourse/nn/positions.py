@@ -43,3 +43,11 @@ def fix_positions(vit: Any) -> Any:
     positions = sincos_positions(h, w, vit.num_features, int(vit.pos_for_class))
     vit.pos_embed.requires_grad_(False).copy_(positions)
     return vit
+
+
+def sinusoid(n: int, dim: int) -> Tensor:
+    """Sines (even columns) and cosines (odd) of the places 0 .. n-1, (n, dim): Vaswani et al. 2017, section 3.5."""
+    if dim % 2 or min(n, dim) < 1:
+        raise InputError(f"sinusoid needs places and an even width; got {n} and {dim}.")
+    angle = torch.arange(n)[:, None] / 10000.0 ** (torch.arange(0, dim, 2, dtype=torch.float64) / dim)
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1).float()

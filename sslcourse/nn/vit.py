@@ -139,7 +139,8 @@ class ViT(nn.Module):
         image_size: side, or (height, width), that the position embeddings are stored for; others are interpolated.
         patch_size, in_channels, dim, depth, n_heads, mlp_ratio, qkv_bias: as in the paper.
         n_classes: outputs of the linear head; 0 for none.
-        pool: "cls", the normalised CLS token; "avg", the mean of the patch tokens, normalised after it.
+        pool: "cls", the normalised CLS token; "avg", the mean of the patch tokens, normalised after it; "mean", the
+            mean of normalised patch tokens.
         class_token: whether there is a CLS token.
         registers: number of extra tokens without a place (Darcet et al. 2024, "Vision Transformers Need Registers").
         pos_for_class: whether CLS has a position embedding; False is timm's `no_embed_class`.
@@ -167,7 +168,7 @@ class ViT(nn.Module):
         qkv_bias: bool = True,
         *,
         n_classes: int = 0,
-        pool: Literal["cls", "avg"] = "cls",
+        pool: Literal["cls", "avg", "mean"] = "cls",
         class_token: bool = True,
         registers: int = 0,
         pos_for_class: bool = True,
@@ -198,7 +199,7 @@ class ViT(nn.Module):
         if rel_pos == "blocks":
             for block in self.blocks:
                 cast(Block, block).attn.rel_pos = table()
-        self.norm: nn.Module = nn.LayerNorm(dim, eps=1e-6) if pool == "cls" else nn.Identity()
+        self.norm: nn.Module = nn.LayerNorm(dim, eps=1e-6) if pool != "avg" else nn.Identity()
         self.fc_norm: nn.Module = nn.LayerNorm(dim, eps=1e-6) if pool == "avg" else nn.Identity()
         self.head: nn.Module = nn.Linear(dim, n_classes) if n_classes else nn.Identity()
         for name, parameter in self.named_parameters():

@@ -12,6 +12,7 @@ import torch
 from sslcourse.nn.pvt import PVT
 from sslcourse.nn.relative import resize_relative
 from sslcourse.nn.swin import Swin
+from sslcourse.nn.video_vit import VideoViT
 from sslcourse.nn.vit import ViT
 from sslcourse.zoo.readers import State, resize_pos
 
@@ -24,6 +25,7 @@ _MAE_DECODER = {
     "decoder_pred.": "head.",
     "mask_token": "mask_token",
 }
+_VIDEO_DECODER = ("decoder.", "encoder_to_decoder.", "mask_token", "clip_decoder.")
 
 
 def mae(state: State, model: Any) -> State:
@@ -128,6 +130,48 @@ def ummae(state: State, model: Any) -> State:
         renamed[f"backbone.{key}"] = value
     if isinstance(model, (Swin, PVT, ViT)):
         return {key.removeprefix("backbone."): v for key, v in renamed.items() if key.startswith("backbone.")}
+    return renamed
+
+
+def videomae(state: State, model: Any) -> State:
+    """VideoMAE: pre-training (encoder.*, decoder.*) and fine-tuning files."""
+    state = beit_names(state)
+    if isinstance(model, VideoViT):
+        encoder = {key.removeprefix("encoder."): v for key, v in state.items() if not key.startswith(_VIDEO_DECODER)}
+        own = model.state_dict()
+        spare = ("head.", "norm.", "fc_norm.")
+        return {key: value for key, value in encoder.items() if key in own or not key.startswith(spare)}
+    names = {"encoder_to_decoder.": "decoder.embed.", "encoder.": "backbone.", "mask_token": "decoder.mask_token"}
+    renamed = _own(model, "decoder.pos_embed")  # computed, so in no file
+    for key, value in state.items():
+        part = next((p for p in names if key.startswith(p)), "")
+        renamed[names.get(part, "") + key.removeprefix(part)] = value
+    return renamed
+
+
+def umt(state: State, model: Any) -> State:
+    """Unmasked Teacher: encoder.* and clip_decoder.*, what maps each layer to the teacher's width."""
+    state = beit_names(state)
+    encoder = {key.removeprefix("encoder."): v for key, v in state.items() if not key.startswith("clip_decoder.")}
+    if isinstance(model, VideoViT):
+        return encoder
+    heads = {key.replace("clip_decoder.", "heads."): v for key, v in state.items() if key.startswith("clip_decoder.")}
+    heads = {key.replace(".head.", ".0.").replace(".norm.", ".1."): value for key, value in heads.items()}
+    return _own(model, "teacher.") | heads | {f"backbone.{key}": value for key, value in encoder.items()}
+
+
+def ijepa(state: State, model: Any) -> State:
+    """I-JEPA: encoder, target_encoder and predictor of a training file; a ViT gets the target encoder."""
+    state = {key.replace("module.", ""): value for key, value in state.items()}
+    if isinstance(model, ViT):
+        target = {k.removeprefix("target_encoder."): v for k, v in state.items() if k.startswith("target_encoder.")}
+        return _for_vit(target, model)
+    parts = {"encoder.": "backbone.", "target_encoder.": "target.", "predictor.predictor_proj.": "predictor.head.",
+             "predictor.mask_token": "predictor.mask_token", "predictor.predictor_": "predictor."}  # fmt: skip
+    renamed: State = {}
+    for key, value in state.items():
+        part = next(p for p in parts if key.startswith(p))
+        renamed[parts[part] + key.removeprefix(part)] = value
     return renamed
 
 

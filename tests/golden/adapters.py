@@ -6,7 +6,20 @@ translates (a factor 2, another layout) in the open, with the reason in a commen
 cases come in variants with other seeds, shapes and hyperparameters, which the same adapters run.
 """
 
-from groups import clip, contrastive, evaluation, masked, metric, moco, nonegatives, sam, sam_family, sam_losses
+from groups import (
+    clip,
+    contrastive,
+    evaluation,
+    masked,
+    masked_images,
+    masked_video,
+    metric,
+    moco,
+    nonegatives,
+    sam,
+    sam_family,
+    sam_losses,
+)
 from loading import Adapter
 
 ADAPTERS: dict[str, dict[str, Adapter]] = {
@@ -15,6 +28,6 @@ ADAPTERS: dict[str, dict[str, Adapter]] = {
     | moco.ADAPTERS
     | nonegatives.ADAPTERS
     | evaluation.CONTRASTIVE,
-    "masked": masked.ADAPTERS | nonegatives.MASKED | evaluation.MASKED,
+    "masked": masked.ADAPTERS | masked_images.ADAPTERS | masked_video.ADAPTERS | nonegatives.MASKED | evaluation.MASKED,
     "clip-sam": clip.ADAPTERS | sam.ADAPTERS | sam_losses.ADAPTERS | sam_family.ADAPTERS | evaluation.CLIP_SAM,
 }

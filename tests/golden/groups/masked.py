@@ -1,4 +1,4 @@
-"""Adapters for masked image and video modelling."""
+"""Adapters for MAE, for masks, and for what masked methods share."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,22 +8,13 @@ from loading import Adapter, Case
 from torch import Tensor
 
 from sslcourse.data import masks
-from sslcourse.data.augment import MEAN, STD, Augment
+from sslcourse.data.augment import Augment
 from sslcourse.data.hog import gaussian_window, hog_features, hog_targets
-from sslcourse.evaluate.finetune import layer_decay_groups
-from sslcourse.losses.masked import beit_loss, mae_loss
-from sslcourse.methods.beit import BEiT
-from sslcourse.methods.dvae import DiscreteVAE
+from sslcourse.losses.masked import mae_loss
 from sslcourse.methods.mae import MAE
-from sslcourse.methods.maskfeat import MaskFeat
-from sslcourse.methods.simmim import SimMIM
-from sslcourse.methods.ummae import UMMAE
-from sslcourse.nn.dvae import DVAE, DalleDecoder, DalleEncoder, map_pixels
-from sslcourse.nn.patches import compact, patchify, random_masking, unpatchify
+from sslcourse.nn.patches import patchify, random_masking, unpatchify
 from sslcourse.nn.positions import sincos_2d
-from sslcourse.nn.pvt import PVT
 from sslcourse.nn.relative import relative_bias, relative_index, resize_relative
-from sslcourse.nn.swin import Swin
 from sslcourse.nn.vit import ViT
 from sslcourse.train.optim import LARS, warmup_cosine
 from sslcourse.zoo import masked as readers
@@ -80,7 +71,7 @@ def mae_sincos_pos_embed(case: Case) -> dict[str, Any]:
     return results
 
 
-def _vit(hyper: dict[str, Any], **how: Any) -> ViT:
+def vit_of(hyper: dict[str, Any], **how: Any) -> ViT:
     """The ViT of a case, whose sizes stand under MAE's names."""
     size = hyper["img_size"]
     shape = {"dim": hyper["embed_dim"], "depth": hyper["depth"], "n_heads": hyper["num_heads"]}
@@ -98,17 +89,17 @@ def mae_full(case: Case) -> dict[str, Any]:
         decoder_heads=hyper["decoder_num_heads"],
         augment=Augment(case.inputs["imgs"].shape[-1]),
     )
-    model = MAE(config, _vit(hyper))
+    model = MAE(config, vit_of(hyper))
     model.load_state_dict(readers.mae(case.state, model))
     views = [case.inputs["imgs"], case.inputs["noise"]]
     latent, mask, ids = model.encode(*views)
     out = model(views)
     out["loss"].backward()
     results = {"loss": out["loss"], "pred": out["pred"], "mask": mask, "ids_restore": ids, "latent": latent}
-    return results | _gradients(case, model, readers.mae)
+    return results | gradients(case, model, readers.mae)
 
 
-def _gradients(case: Case, model: torch.nn.Module, read: Callable[[dict[str, Tensor], Any], Any]) -> dict[str, Tensor]:
+def gradients(case: Case, model: torch.nn.Module, read: Callable[[dict[str, Tensor], Any], Any]) -> dict[str, Tensor]:
     """Gradients under their official names. The reader tells which tensor of ours each official one became, by its
     address: a state dict is read whose tensors are told apart by a number."""
     numbers = {key: torch.full_like(value, float(i), dtype=torch.float64) for i, (key, value) in
@@ -128,7 +119,7 @@ def _gradients(case: Case, model: torch.nn.Module, read: Callable[[dict[str, Ten
 
 
 def mae_vit(case: Case) -> dict[str, Any]:
-    model = _vit(case.hyper, n_classes=case.hyper["num_classes"], pool="avg" if case.hyper["global_pool"] else "cls")
+    model = vit_of(case.hyper, n_classes=case.hyper["num_classes"], pool="avg" if case.hyper["global_pool"] else "cls")
     model.load_state_dict(readers.mae(case.state, model))
     logits = model(case.inputs["imgs"])
     model.head = torch.nn.Identity()
@@ -277,225 +268,7 @@ def relpos_bias_interpolation(case: Case) -> dict[str, Tensor]:
     return results
 
 
-def _beit_vit(hyper: dict[str, Any], **how: Any) -> ViT:
-    """The ViT of BEiT and SimMIM with the positions that the case has."""
-    rel_pos = "shared" if hyper.get("use_shared_rel_pos_bias") else "blocks" if hyper["use_rel_pos_bias"] else "none"
-    scale = hyper["init_values"] or None
-    return _vit(hyper, pos=bool(hyper.get("use_abs_pos_emb")), rel_pos=rel_pos, layer_scale=scale, **how)
-
-
-def beit_mim(case: Case) -> dict[str, Any]:
-    hyper, x, mask = case.hyper, case.inputs["imgs"], case.inputs["bool_masked_pos"]
-    config = BEiT.Config(vocabulary=hyper["vocab_size"], augment=Augment(x.shape[-1]))
-    model = BEiT(config, _beit_vit(hyper, mask_token=True))
-    model.load_state_dict(readers.beit(case.state, model))
-    features = model.backbone.forward_features(x, mask)
-    logits = model.head(features[:, 1:])
-    ids = case.inputs["input_ids"]
-    loss = beit_loss(logits, ids, mask)
-    loss.backward()
-    results = {"features": features, "logits_all": logits, "logits_masked": logits[mask], "labels": ids[mask]}
-    right = (logits[mask].argmax(dim=1) == ids[mask]).float().mean()
-    return results | {"loss": loss, "mlm_acc": right} | _gradients(case, model, readers.beit)
-
-
-def beit_ft(case: Case) -> dict[str, Any]:
-    pool = "avg" if case.hyper["use_mean_pooling"] else "cls"
-    model = _beit_vit(case.hyper, n_classes=case.hyper["num_classes"], pool=pool)
-    model.load_state_dict(readers.beit(case.state, model))
-    x = case.inputs["imgs"]
-    logits, last = model(x), model.run_blocks(model.embed(x))
-    model.head = torch.nn.Identity()
-    return {"features": model(x), "logits": logits, "last_block": last}
-
-
-def simmim_vit(case: Case) -> dict[str, Any]:
-    x, mask = case.inputs["x"], case.inputs["mask"].bool()
-    p = case.hyper["patch_size"]
-    config = SimMIM.Config(mask_patch=p, augment=Augment(x.shape[-1]))
-    model = SimMIM(config, _beit_vit(case.hyper, mask_token=True))
-    model.load_state_dict(readers.simmim(case.state, model))
-    out = model([x, mask])
-    out["loss"].backward()
-    results = {"z": model.backbone.forward_map(x, mask.flatten(1)), "x_rec": out["pred"], "loss": out["loss"]}
-    return results | _gradients(case, model, readers.simmim)
-
-
-def maskfeat_image(case: Case) -> dict[str, Any]:
-    hyper, x, mask = case.hyper, case.inputs["x"], case.inputs["mask"].bool()
-    shape = {"dim": hyper["embed_dim"], "depth": hyper["depth"], "n_heads": hyper["num_heads"]}
-    vit = ViT(hyper["img_size"], hyper["patch"], mask_token=True, **shape)
-    model = MaskFeat(MaskFeat.Config(augment=Augment(hyper["img_size"])), vit)
-    model.load_state_dict(readers.maskfeat(case.state, model))
-    out = model([x, mask])
-    out["loss"].backward()
-    hidden = mask.flatten(1)
-    results = {"pred": out["pred"][hidden], "target": model.target(x)[hidden], "loss": out["loss"]}
-    return results | _gradients(case, model, readers.maskfeat)
-
-
-def beit_discrete_vae(case: Case) -> dict[str, Any]:
-    hyper, x = case.hyper, case.inputs["img"]
-    dvae = DVAE(hyper["num_tokens"], hyper["codebook_dim"], hyper["num_layers"], hyper["hidden_dim"])
-    places = len(x) * (x.shape[-1] // dvae.stride) ** 2  # the official KL is a sum over all places, ours their mean
-    config = DiscreteVAE.Config(
-        straight_through=hyper["straight_through"],
-        kl_weight=hyper["kl_div_loss_weight"] * places,
-        tau=(hyper["temperature"], hyper["temperature"]),
-        augment=Augment(x.shape[-1]),
-    )
-    model = DiscreteVAE(config, dvae)
-    dvae.load_state_dict(readers.dvae(case.state, dvae))
-    out = model([x, -case.inputs["exponential"].log()])
-    out["loss"].backward()
-    ids = dvae.tokenize(x)
-    return {
-        "logits": dvae.logits(x),
-        "recon": out["pred"],
-        "loss": out["loss"],
-        "recon_loss": (out["pred"] - x).square().mean(),
-        "kl": out["kl"] * places,
-        "ids": ids,
-        "probs": dvae.logits(x).softmax(dim=1),
-        "decoded": dvae.decode(ids),
-    } | _gradients(case, dvae, readers.dvae)
-
-
-def dalle_encoder(case: Case) -> dict[str, Any]:
-    hyper, x = case.hyper, case.inputs["img"]
-    model = DalleEncoder(hyper["n_hid"], hyper["n_blk_per_group"], hyper["vocab_size"])
-    model.load_state_dict(readers.dalle(case.state, model))
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
-    return {"mapped": map_pixels(x), "logits": model.logits(x), "ids": model.tokenize((x - mean) / std)}
-
-
-def dalle_decoder(case: Case) -> dict[str, Any]:
-    hyper, ids = case.hyper, case.inputs["ids"]
-    model = DalleDecoder(hyper["n_hid"], hyper["n_blk_per_group"], hyper["vocab_size"], hyper["n_init"])
-    model.load_state_dict(readers.dalle(case.state, model))
-    return {"out": model(ids), "recon": model.decode(ids)}
-
-
-def simmim_swin(case: Case) -> dict[str, Any]:
-    hyper, x, mask = case.hyper, case.inputs["x"], case.inputs["mask"].bool()
-    shape = (hyper["embed_dim"], tuple(hyper["depths"]), tuple(hyper["num_heads"]), hyper["window_size"])
-    swin = Swin(hyper["img_size"], hyper["patch_size"], *shape, mask_token=True, eps=hyper["layer_norm_eps"])
-    model = SimMIM(SimMIM.Config(mask_patch=hyper["patch_size"], augment=Augment(hyper["img_size"])), swin)
-    model.load_state_dict(readers.swin(case.state, model))
-    out = model([x, mask])
-    out["loss"].backward()
-    results = {"z": swin.forward_map(x, mask.flatten(1)), "x_rec": out["pred"], "loss": out["loss"]}
-    return results | _gradients(case, model, readers.swin)
-
-
-def simmim_swin_param_groups(case: Case) -> dict[str, Any]:
-    hyper = case.hyper
-    n = len(hyper["depths"])
-    swin = Swin(32, 4, 16, tuple(hyper["depths"]), tuple(2**i for i in range(n)), 4, mask_token=True)
-    named = {**dict(swin.named_parameters()), **dict(torch.nn.Linear(4, 4).named_parameters(prefix="head"))}
-    groups = layer_decay_groups(named.items(), hyper["layer_decay"], hyper["weight_decay"])
-
-    def same(name: str, ours: list[float]) -> Callable[[Tensor], None]:
-        def compare(official: Tensor) -> None:
-            """Groups stand in another order, since parameters do: compare them as a set of (layer, kind)."""
-            torch.testing.assert_close(torch.tensor(sorted(ours), dtype=torch.float64), official.sort().values)
-
-        return compare
-
-    rates = [hyper["base_lr"] * group["lr_scale"] for group in groups]
-    return {"ft_lr": same("lr", rates), "ft_wd": same("wd", [group["weight_decay"] for group in groups])}
-
-
-def ummae_vit(case: Case) -> dict[str, Any]:
-    hyper, mask, noise = case.hyper, case.inputs["mask"], case.inputs["noise"]
-    size, p = hyper["img_size"], hyper["patch_size"]
-    if not len(noise):
-        noise = torch.zeros(len(mask), int((~mask[0]).sum()))
-    # The official code takes argsort(noise) itself, not its inverse, to tell who is replaced.
-    ranks = noise.argsort(dim=1).float()
-    model = _ummae(hyper, size, _vit(hyper))
-    model.load_state_dict(readers.ummae(case.state, model))
-    side = size // p
-    out = model([case.inputs["imgs"], mask.view(-1, side, side), ranks])
-    out["loss"].backward()
-    hidden = out["pred"][mask].view(len(mask), -1, out["pred"].shape[-1])
-    return {"pred": _visible_first(mask, hidden), "pred_masked": hidden, "loss": out["loss"]} | _gradients(
-        case, model, readers.ummae
-    )
-
-
-def _visible_first(mask: Tensor, hidden: Tensor) -> Callable[[Tensor], None]:
-    def compare(official: Tensor) -> None:
-        """The official prediction has those of CLS and kept patches before; no loss looks at them."""
-        torch.testing.assert_close(hidden, official[:, -hidden.shape[1] :], rtol=1e-4, atol=1e-5)
-
-    return compare
-
-
-def _ummae(hyper: dict[str, Any], size: int, encoder: Any) -> UMMAE:
-    config = UMMAE.Config(
-        secondary=hyper["vis_mask_ratio"],
-        norm_pix=hyper["norm_pix_loss"],
-        reading_order=True,
-        decoder_dim=hyper["decoder_embed_dim"],
-        decoder_depth=hyper["decoder_depth"],
-        decoder_heads=hyper["decoder_num_heads"],
-        augment=Augment(size),
-    )
-    return UMMAE(config, encoder)
-
-
-def ummae_pyramid(case: Case) -> dict[str, Any]:
-    hyper, mask, x = case.hyper, case.inputs["mask"], case.inputs["imgs"]
-    size, p = hyper["img_size"], hyper["patch_size"]
-    if "window_size" in hyper:
-        shape = (hyper["embed_dim"], tuple(hyper["depths"]), tuple(hyper["num_heads"]), hyper["window_size"])
-        eps, hidden = hyper["layer_norm_eps"], hyper["posmlp_dim"]
-        encoder: Any = Swin(size, p, *shape, relative="mlp", hidden=hidden, eps=eps)
-    else:
-        names = ("embed_dims", "depths", "num_heads", "mlp_ratios", "sr_ratios")
-        heads = {"num_heads": [1, 2, 4, 8]} | hyper  # the JSON does not say: found by trying
-        encoder = PVT(size, p, *(tuple(heads[name]) for name in names))
-    model = _ummae(hyper, size, encoder)
-    model.load_state_dict(readers.ummae(case.state, model))
-    side = size // model.cell
-    cells = mask.view(-1, side, side)
-    # Noise is given for all cells there; ours ranks the kept ones, in the order of the small image.
-    noise = compact(case.inputs["noise"].view(-1, 1, side, side), cells).flatten(1)
-    out = model([x, cells, noise])
-    out["loss"].backward()
-    results = {"loss": out["loss"], "latent": _latent(model, x, cells, noise)}
-    hidden_pred = out["pred"][mask].view(len(mask), -1, out["pred"].shape[-1])
-    visible_pred = out["pred"][~mask].view(len(mask), -1, out["pred"].shape[-1])
-    results["pred"] = torch.cat([visible_pred, hidden_pred], dim=1)
-    return results | _gradients(case, model, readers.ummae)
-
-
-def _latent(model: UMMAE, x: Tensor, cells: Tensor, noise: Tensor) -> Tensor:
-    """What the encoder gives to the decoder."""
-    seen: list[Tensor] = []
-    hook = model.decoder.embed.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].flatten(1, 2)))
-    model.encode(x, cells, noise)
-    hook.remove()
-    return seen[0]
-
-
 ADAPTERS: dict[str, Adapter] = {
-    "simmim_swin": simmim_swin,
-    "simmim_swin_param_groups": simmim_swin_param_groups,
-    "ummae_vit": ummae_vit,
-    "ummae_vit_novmr": ummae_vit,
-    "ummae_swin": ummae_pyramid,
-    "ummae_pvt": ummae_pyramid,
-    "beit_mim": beit_mim,
-    "beit_mim_abspos_perlayer": beit_mim,
-    "beit_ft_cls": beit_ft,
-    "beit_ft_meanpool": beit_ft,
-    "simmim_vit": simmim_vit,
-    "maskfeat_image": maskfeat_image,
-    "beit_discrete_vae": beit_discrete_vae,
-    "dalle_encoder": dalle_encoder,
-    "dalle_decoder": dalle_decoder,
     "mae_lr_sched": mae_lr_sched,
     "maskfeat_hog": maskfeat_hog,
     "maskfeat_hog_patch_layout": maskfeat_hog_patch_layout,

@@ -1,0 +1,176 @@
+"""Clips: a set of short videos of one size in memory, where they come from, and their random view."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor
+
+from sslcourse.data.augment import Augment, center_view
+from sslcourse.data.images import Batch, batch_indices
+from sslcourse.data.resample import resized_crop
+from sslcourse.data.rng import mix, shard_rows
+from sslcourse.errors import InputError
+
+CLIPS_N = 1000  # clips of the embedded world where the caller does not say how many
+
+
+@dataclass(frozen=True)
+class ClipSet:
+    """Clips as one uint8 tensor: what `Images` is for images, so the training loop takes it, too.
+
+    Attributes:
+        images: (N, 3, T, H, W) uint8.
+        labels: (N,) int64, -1 where a clip has none.
+        classes: class names; `labels` index into it.
+        name: what to call the set in tables.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: list[str] = field(default_factory=list)
+    name: str = "clips"
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.ndim != 5 or self.images.shape[1] != 3:
+            raise InputError(f"ClipSet holds uint8 (N, 3, T, H, W); got {self.images.dtype} {(*self.images.shape,)}.")
+        if self.labels.shape != self.images.shape[:1]:
+            raise InputError(f"ClipSet got {len(self.images)} clips but {len(self.labels)} labels.")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def subset(self, index: Tensor) -> "ClipSet":
+        """The clips at `index`, in that order."""
+        return replace(self, images=self.images[index], labels=self.labels[index])
+
+    def to(self, device: torch.device | str) -> "ClipSet":
+        """The same set on `device`."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+        device: torch.device | str | None = None,
+        shuffle: bool = True,
+        drop_last: bool = True,
+        start: int = 0,
+        rows: Tensor | None = None,
+    ) -> Iterator[Batch]:
+        """As `Images.batches`."""
+        order = {"shuffle": shuffle, "drop_last": drop_last}
+        for index in batch_indices(len(self), batch_size, seed=seed, epoch=epoch, start=start, rows=rows, **order):
+            at = index.to(self.images.device)
+            clips, labels = self.images[at], self.labels[at]
+            yield (clips, labels, index) if device is None else (clips.to(device), labels.to(device), index)
+
+
+def load_clips(
+    name_or_path: str | Path, split: str = "train", *, size: int = 64, frames: int = 16, stride: int = 1,
+    n: int | None = None, seed: int = 0,
+) -> ClipSet:  # fmt: skip
+    """Clips of the embedded world ("shapes", labelled with the motion of the nearest object), or real ones from a path.
+
+    Paths: `davis.zip`, or a folder of folders of frames (jpg or png, in order of their names), one a video; from a long
+    video clips of `frames` frames are cut one after the other. Real clips are labelled with their video.
+
+    Args:
+        size: side in pixels; real frames are resized and centre-cropped.
+        frames: of a clip; stride: between its frames.
+        n: how many clips at most; of "shapes" 1000 by default.
+
+    Raises:
+        InputError: an unknown name, a folder without frames, a video shorter than a clip (and no longer one).
+    """
+    path = Path(name_or_path)
+    if str(name_or_path) == "shapes":
+        from sslcourse.data.shapes import Shapes
+        from sslcourse.data.shapes.clips import MOTIONS
+
+        drawn = Shapes(split, size, seed).clips(range(n or CLIPS_N), frames=frames)
+        return ClipSet(drawn.video, drawn.motion, list(MOTIONS), "shapes-clips")
+    if not path.exists():
+        raise InputError(f"there are no clips {name_or_path}; name shapes, davis.zip or a folder of folders.")
+    clips: list[Tensor] = []
+    labels: list[int] = []
+    names: list[str] = []
+    for name, video in _videos(path, size):
+        span = (frames - 1) * stride + 1
+        starts = range(0, video.shape[1] - span + 1, span)
+        clips += [video[:, start : start + span : stride] for start in starts]
+        labels += [len(names)] * len(starts)
+        names.append(name)
+    if not clips:
+        raise InputError(f"{path} has no video of {frames} frames (stride {stride}).")
+    order = torch.randperm(len(clips), generator=torch.Generator().manual_seed(mix(seed)))[:n].sort().values.tolist()
+    return ClipSet(torch.stack([clips[i] for i in order]), torch.tensor(labels)[order], names, path.stem)
+
+
+def _videos(path: Path, size: int) -> Iterator[tuple[str, Tensor]]:
+    """Names and (3, T, size, size) uint8 of every video."""
+    if path.is_file():
+        from sslcourse.data.zips import DavisPack, open_zip
+
+        pack = open_zip(path)
+        if not isinstance(pack, DavisPack):
+            raise InputError(f"{path} holds images, not clips.")
+        yield from ((clip.name, _square(clip.video.transpose(0, 1), size)) for clip in pack)
+        return
+    from PIL import Image
+    from torchvision.transforms.functional import pil_to_tensor
+
+    for folder in sorted(entry for entry in path.iterdir() if entry.is_dir()):
+        files = sorted(file for file in folder.iterdir() if file.suffix.lower() in (".jpg", ".jpeg", ".png"))
+        pictures = [pil_to_tensor(Image.open(file).convert("RGB"))[None] for file in files]
+        if pictures:
+            yield folder.name, _square(torch.cat([_square(x, size).transpose(0, 1) for x in pictures]), size)
+
+
+def _square(frames: Tensor, size: int) -> Tensor:
+    """(T, 3, H, W) uint8 -> (3, T, size, size) uint8."""
+    small = center_view(frames, size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    return (255 * small).round().clamp(0, 255).to(torch.uint8).transpose(0, 1)
+
+
+def clip_view(clips: Tensor, augment: Augment, generator: Generator) -> Tensor:
+    """One random crop and flip a clip, the same in all frames: (B, 3, T, H, W) uint8 -> (B, 3, T, size, size) float.
+
+    Colours are standardised and otherwise left alone, as VideoMAE does (Tong et al. 2022, appendix).
+    """
+    if clips.ndim != 5 or clips.dtype != torch.uint8:
+        raise InputError(f"clips are (B, 3, T, H, W) uint8; got {clips.dtype} {(*clips.shape,)}.")
+    if augment.jitter_p or augment.gray or augment.blur or augment.solarize:
+        raise InputError("the view of a clip is a crop and a flip; set jitter_p, gray, blur and solarize to 0.")
+    b, _, frames, height, width = clips.shape
+    total, mine = shard_rows(b, generator)
+    draws = augment.draw(total, height, width, generator=generator).rows(mine).to(clips.device)
+    boxes, flip = (x.repeat_interleave(frames, dim=0) for x in (draws.boxes, draws.flip))
+    view = resized_crop(clips.transpose(1, 2).flatten(0, 1), boxes, augment.size, flip)
+    mean, std = (view.new_tensor(value).view(3, 1, 1) for value in (augment.mean, augment.std))
+    return ((view - mean) / std).unflatten(0, (b, frames)).transpose(1, 2)
+
+
+def sample_clip(
+    n_frames: int, clip: int, stride: int, mode: Literal["random", "center"] = "random", rng: Generator | None = None
+) -> Tensor:
+    """Which frames of a video make a clip: (clip,) int64 in [0, n_frames), `stride` apart.
+
+    "random" starts anywhere that the clip fits, both ends included; "center" in the middle, for evaluation. A video
+    that is too short stays on its last frame.
+
+    Raises:
+        InputError: nothing to choose from, an unknown mode, or "random" without `rng`.
+    """
+    if min(n_frames, clip, stride) < 1 or mode not in ("random", "center") or (mode == "random" and rng is None):
+        raise InputError(
+            f"sample_clip takes frames, a clip and a stride of 1 or more, mode 'random' with a generator or 'center'; "
+            f"got {n_frames=}, {clip=}, {stride=}, {mode=}."
+        )
+    room = max(n_frames - ((clip - 1) * stride + 1), 0)
+    start = room // 2 if mode == "center" else int(torch.randint(room + 1, (), generator=rng))
+    return (start + stride * torch.arange(clip)).clamp(max=n_frames - 1)
