@@ -11,10 +11,14 @@ from torch import nn
 from sslcourse.data.preprocess import CLIP_MEAN, CLIP_STD
 from sslcourse.nn.clip import CLIP, CLIPViT, SigLIPViT
 from sslcourse.nn.clip_resnet import CLIPResNet
+from sslcourse.nn.dvae import DalleEncoder
 from sslcourse.nn.patches import interpolate_pos
+from sslcourse.nn.pvt import PVT
+from sslcourse.nn.swin import Swin
 from sslcourse.nn.text import TextTransformer, quick_gelu
+from sslcourse.nn.video_vit import VideoViT
 from sslcourse.nn.vit import SIZES, ViT
-from sslcourse.zoo import clip, nonegatives, readers
+from sslcourse.zoo import clip, masked, nonegatives, readers
 from sslcourse.zoo.readers import State
 
 
@@ -98,6 +102,95 @@ def _timm_entry(size: str, megabytes: int) -> Entry:
     )
 
 
+_HALF = (0.5, 0.5, 0.5)  # BEiT standardises to [-1, 1]
+
+
+def _masked(
+    build: Callable[[int], nn.Module], read: Callable[[State, Any], State], published: str, megabytes: int, **how: Any
+) -> Entry:
+    return Entry(build, read, f"github.com/{published}", megabytes, wrapped_in=("model",), **how)
+
+
+def _mae(size: str, patch: int, file: str, megabytes: int, **how: Any) -> Entry:
+    dim, depth, n_heads = SIZES[size]
+    build = partial(ViT, patch_size=patch, dim=dim, depth=depth, n_heads=n_heads, **how)
+    return _masked(build, masked.mae, f"facebookresearch/mae, {file}", megabytes)
+
+
+def _relative_vit(rel_pos: Any, **how: Any) -> Callable[[int], nn.Module]:
+    """ViT-B with relative positions and layer scale, as in BEiT and SimMIM."""
+    shape = {"dim": 768, "depth": 12, "n_heads": 12, "layer_scale": 0.1}
+    return partial(ViT, pos=False, rel_pos=rel_pos, **shape, **how)
+
+
+def _swin_base(image_size: int) -> Swin:
+    return Swin(image_size, 4, 128, (2, 2, 18, 2), (4, 8, 16, 32), image_size // 32)
+
+
+def _ummae_swin(image_size: int) -> Swin:
+    return Swin(image_size, window=8, relative="mlp", eps=1e-6)
+
+
+def _video_base(frames: int, tubelet: int, **how: Any) -> Callable[[int], nn.Module]:
+    return partial(VideoViT, frames=frames, tubelet=tubelet, **how)
+
+
+def _dalle(image_size: int) -> DalleEncoder:
+    return DalleEncoder()  # for any size
+
+
+_MASKED = {
+    "mae_vit_base_patch16": _mae("base", 16, "mae_pretrain_vit_base.pth", 344),
+    "mae_vit_large_patch16": _mae("large", 16, "mae_pretrain_vit_large.pth", 1214),
+    "mae_vit_base_patch16_ft": _mae("base", 16, "mae_finetuned_vit_base.pth", 347, n_classes=1000, pool="avg"),
+    "beit_vit_base_patch16": _masked(
+        _relative_vit("shared"),
+        masked.beit,
+        "microsoft/unilm, beit_base_patch16_224_pt22k.pth",
+        368,
+        mean=_HALF,
+        std=_HALF,
+    ),
+    "beit_vit_base_patch16_ft": _masked(
+        _relative_vit("blocks", n_classes=1000, pool="avg"),
+        masked.beit,
+        "microsoft/unilm, beit_base_patch16_224_pt22k_ft1k.pth",
+        347,
+        mean=_HALF,
+        std=_HALF,
+    ),
+    "simmim_vit_base_patch16": _masked(
+        _relative_vit("shared", pool="mean"), masked.simmim, "microsoft/SimMIM, pre-trained ViT-Base, 800 epochs", 346
+    ),
+    "simmim_swin_base": _masked(
+        _swin_base,
+        masked.swin,
+        "microsoft/SimMIM, pre-trained Swin-Base, 800 epochs, 192 px, window 6",
+        360,
+        image_size=192,
+    ),
+    "ummae_swin_tiny": _masked(
+        _ummae_swin, masked.ummae, "implus/UM-MAE, Swin-T, 200 epochs, vmr 0.25", 135, image_size=256
+    ),
+    "ummae_pvt_small": _masked(PVT, masked.ummae, "implus/UM-MAE, PVT-S, 200 epochs, vmr 0.25", 110, image_size=256),
+    "videomae_vit_base_patch16": _masked(
+        _video_base(16, 2), masked.videomae, "MCG-NJU/VideoMAE, ViT-B, Kinetics-400, pre-training checkpoint.pth", 377
+    ),
+    "videomae_vit_base_patch16_ft": _masked(
+        _video_base(16, 2, n_classes=400, norm="mean"),
+        masked.videomae,
+        "MCG-NJU/VideoMAE, ViT-B, Kinetics-400, fine-tuned checkpoint.pth",
+        347,
+    ),
+    "umt_vit_base_patch16": _masked(
+        _video_base(8, 1), masked.umt, "OpenGVLab/unmasked_teacher, B/16, Kinetics-710, pre-training", 353
+    ),
+    "dalle_encoder": _masked(
+        _dalle, masked.dalle, "openai/DALL-E, encoder.pkl, whose state_dict() has to be saved first", 215
+    ),
+}
+
+
 def _sam_entry(name: str, published: str, megabytes: int, family: str = "") -> Entry:
     def build(image_size: int) -> nn.Module:
         from sslcourse.segment import build  # the family is imported by those who use it
@@ -152,6 +245,7 @@ def _openclip_entry(build: Callable[[int], nn.Module], page: str, megabytes: int
 
 
 ENTRIES: dict[str, Entry] = {
+    **_MASKED,
     "timm_vit_tiny_patch16": _timm_entry("tiny", 23),
     "timm_vit_small_patch16": _timm_entry("small", 88),
     "timm_vit_base_patch16": _timm_entry("base", 346),

@@ -165,7 +165,7 @@ def ijepa(state: State, model: Any) -> State:
     state = {key.replace("module.", ""): value for key, value in state.items()}
     if isinstance(model, ViT):
         target = {k.removeprefix("target_encoder."): v for k, v in state.items() if k.startswith("target_encoder.")}
-        return _for_vit(target, model)
+        return _for_vit(target or state, model)
     parts = {"encoder.": "backbone.", "target_encoder.": "target.", "predictor.predictor_proj.": "predictor.head.",
              "predictor.mask_token": "predictor.mask_token", "predictor.predictor_": "predictor."}  # fmt: skip
     renamed: State = {}

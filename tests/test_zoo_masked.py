@@ -1,0 +1,91 @@
+"""Official files of masked methods: every key and shape of the published models finds its place."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from sslcourse import zoo
+from sslcourse.errors import InputError
+from sslcourse.nn.vit import ViT
+from sslcourse.zoo import masked
+from sslcourse.zoo.entries import ENTRIES
+from sslcourse.zoo.load import misfits
+
+GOLDEN = os.environ.get("SSLCOURSE_GOLDEN")
+LAYOUTS = {
+    "mae_vit_base_patch16": "mae_vit_base_patch16",
+    "mae_vit_base_patch16_ft": "mae_finetune_vit_base_patch16",
+    "beit_vit_base_patch16": "beit_base_patch16_224_8k_vocab",
+    "beit_vit_base_patch16_ft": "beit_base_patch16_224_ft",
+    "simmim_vit_base_patch16": "simmim_vit_base_img224",
+    "simmim_swin_base": "simmim_swin_base_img192_window6",
+    "videomae_vit_base_patch16": "pretrain_videomae_base_patch16_224",
+    "videomae_vit_base_patch16_ft": "videomae_ft_vit_base_patch16_224",
+    "umt_vit_base_patch16": "pretrain_umt_base_patch16_224",
+}
+
+
+def layout(name: str) -> dict[str, Tensor]:
+    """The tensors of a published file: shapes, no storage."""
+    keys = json.loads((Path(str(GOLDEN)) / "layouts" / f"{name}.json").read_text())["keys"]
+    return {
+        key: torch.zeros((), dtype=getattr(torch, value["dtype"])).expand(value["shape"]) for key, value in keys.items()
+    }
+
+
+@pytest.mark.skipif(GOLDEN is None, reason="SSLCOURSE_GOLDEN does not name a folder with the published layouts")
+@pytest.mark.parametrize(("name", "file"), LAYOUTS.items())
+def test_the_published_layout_fits_strictly(name: str, file: str) -> None:
+    entry = ENTRIES[name]
+    with torch.device("meta"):
+        model = entry.build(entry.image_size)
+    assert misfits(entry.read(layout(file), model), model) == ""
+
+
+@pytest.mark.skipif(GOLDEN is None, reason="SSLCOURSE_GOLDEN does not name a folder with the published layouts")
+@pytest.mark.parametrize("name", ["mae_vit_base_patch16", "beit_vit_base_patch16", "beit_vit_base_patch16_ft"])
+def test_it_is_prepared_for_another_image_size(name: str) -> None:
+    with torch.device("meta"):
+        model = ENTRIES[name].build(384)
+    assert misfits(ENTRIES[name].read(layout(LAYOUTS[name]), model), model) == ""
+
+
+def small(**how) -> ViT:
+    model = ViT(32, 8, dim=16, depth=2, n_heads=2, **how)
+    generator = torch.Generator().manual_seed(0)
+    for p in model.parameters():
+        p.data += 0.1 * torch.randn(p.shape, generator=generator)
+    return model
+
+
+def test_one_shared_table_becomes_one_for_each_block():
+    source = small(pos=False, rel_pos="shared", layer_scale=0.1)
+    target = small(pos=False, rel_pos="blocks", layer_scale=0.1)
+    target.load_state_dict(masked.beit(source.state_dict(), target))
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(target(x), source(x))
+
+
+def test_biases_of_queries_and_values_leave_that_of_keys_at_0():
+    source = small()
+    state = {}
+    for key, value in source.state_dict().items():
+        if key.endswith("qkv.bias"):
+            q, _, v = value.chunk(3)
+            state[key.replace("qkv.bias", "q_bias")], state[key.replace("qkv.bias", "v_bias")] = q, v
+        else:
+            state[key] = value
+    target = small()
+    target.load_state_dict(masked.beit(state, target))
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(target(x), source(x))  # the softmax does not see a bias of keys
+
+
+def test_a_file_of_another_method_is_refused(tmp_path):
+    torch.save({"model": {f"encoder.{k}": v for k, v in small().state_dict().items()}}, tmp_path / "a.pth")
+    with pytest.raises(InputError, match="does not fit mae_vit_base_patch16"):
+        zoo.load("mae_vit_base_patch16", tmp_path / "a.pth")
