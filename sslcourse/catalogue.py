@@ -421,7 +421,16 @@ _ROWS = (
     Method("hqsam", "HQ-SAM", 12, "Ke et al.", 2023, "2306.01567"),
     Method("matting", "Matting Anything", 12, "Li et al.", 2023, "2306.05399"),
     Method("grounded_sam", "Grounded SAM", 12, "Ren et al.", 2024, "2401.14159"),
-    Method("maskfeat_video", "MaskFeat for video", 13, "Wei et al.", 2021, "2112.09133"),
+    Method(
+        "maskfeat_video",
+        "MaskFeat for video",
+        13,
+        "Wei et al.",
+        2021,
+        "2112.09133",
+        code="sslcourse.methods.maskfeat_video:MaskFeatVideo",
+        presets=("cpu", "kinetics_vit_base"),
+    ),
     Method(
         "videomae",
         "VideoMAE",

@@ -24,6 +24,7 @@ COMMANDS = {
     "compare": "pre-train and evaluate several methods over several seeds, one table",
     "zeroshot": "classify images by words, with a picture of the scores",
     "segment": "masks of an image for points, boxes or everything in it",
+    "reconstruct": "let a trained masked method paint the hidden part of an image",
     "check": "check a lab notebook before handing it in",
     "pack": "pack a folder of images into one file that loads fast",
     "doctor": "what this machine can run",

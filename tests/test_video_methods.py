@@ -11,11 +11,13 @@ from torch import Tensor
 from sslcourse import methods
 from sslcourse.data.augment import Augment
 from sslcourse.data.clips import ClipSet, clip_view, load_clips, sample_clip
+from sslcourse.data.hog import hog_targets
 from sslcourse.data.load import load
 from sslcourse.data.multiblock import block_size, multiblock_masks
 from sslcourse.data.rng import step_generator
 from sslcourse.errors import InputError
 from sslcourse.methods.ijepa import IJEPA
+from sslcourse.methods.maskfeat_video import MaskFeatVideo
 from sslcourse.methods.unmasked_teacher import UnmaskedTeacher
 from sslcourse.methods.videomae import VideoMAE
 from sslcourse.nn.clip import CLIPViT
@@ -176,6 +178,31 @@ def test_videomae_learns_on_clips_in_seconds(clips, tmp_path):
     assert module.eval()(views)["loss"] < 0.6 * before
 
 
+# --- MaskFeat for video ----------------------------------------------------------------------------------------------
+
+
+def test_maskfeat_for_video_asks_for_the_hog_of_a_tubelets_first_frame(clips):
+    module = methods.build(MaskFeatVideo, short(MaskFeatVideo))
+    x, mask = module.views(clips.images[:4], step_generator(0, 0))
+    target = module.target(x)
+    frames = [hog_targets(x[:, :, t], 4, cell=2) for t in (0, 2, 4, 6)]
+    torch.testing.assert_close(target, torch.cat(frames, dim=1))
+    out = module([x, mask])
+    (gradient,) = torch.autograd.grad(out["loss"], out["pred"])
+    assert torch.equal(gradient.abs().amax(dim=2) > 0, mask)
+    hidden = mask.view(4, 4, 8, 8).repeat_interleave(2, 1).repeat_interleave(4, 2).repeat_interleave(4, 3)[:, None]
+    torch.testing.assert_close(module([torch.where(hidden, 9.0, x), mask])["pred"], out["pred"])
+
+
+def test_maskfeat_for_video_learns_on_clips_in_seconds(clips, tmp_path):
+    config = short(MaskFeatVideo)
+    module = methods.build(MaskFeatVideo, config)
+    views = module.views(clips.images[:32], step_generator(0, 0))
+    before = module.eval()(views)["loss"]
+    fit(module, clips, config, tmp_path / "run", progress=False)
+    assert module.eval()(views)["loss"] < 0.8 * before
+
+
 # --- Unmasked Teacher ------------------------------------------------------------------------------------------------
 
 
@@ -273,7 +300,7 @@ def test_ijepa_learns_on_shapes_in_seconds(tmp_path):
         IJEPA(replace(config, m=1.5))
 
 
-@pytest.mark.parametrize("cls", [VideoMAE, UnmaskedTeacher, IJEPA])
+@pytest.mark.parametrize("cls", [VideoMAE, MaskFeatVideo, UnmaskedTeacher, IJEPA])
 def test_every_preset_builds(cls):
     for config in cls.PRESETS.values():
         assert methods.get(cls.name)(config).backbone.num_features > 0

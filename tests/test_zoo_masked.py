@@ -2,15 +2,21 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor
 
-from sslcourse import zoo
+from sslcourse import methods, zoo
+from sslcourse.cli import main
+from sslcourse.data.load import load
 from sslcourse.errors import InputError
 from sslcourse.nn.vit import ViT
+from sslcourse.train import fit
 from sslcourse.zoo import masked
 from sslcourse.zoo.entries import ENTRIES
 from sslcourse.zoo.load import misfits
@@ -89,3 +95,29 @@ def test_a_file_of_another_method_is_refused(tmp_path):
     torch.save({"model": {f"encoder.{k}": v for k, v in small().state_dict().items()}}, tmp_path / "a.pth")
     with pytest.raises(InputError, match="does not fit mae_vit_base_patch16"):
         zoo.load("mae_vit_base_patch16", tmp_path / "a.pth")
+
+
+# --- sslcourse reconstruct -------------------------------------------------------------------------------------------
+
+
+def test_reconstruct_writes_masked_predicted_and_original(tmp_path, capsys):
+    run = tmp_path / "run"
+    cls = methods.get("mae")
+    config = cls.PRESETS["cpu"]
+    config = replace(config, train=replace(config.train, steps=2, batch_size=8))
+    fit("mae", load("shapes", "train", size=32, n=16), config, run, progress=False)
+    Image.effect_noise((60, 40), 90).convert("RGB").save(tmp_path / "a.png")
+    command = ["reconstruct", str(tmp_path / "a.png"), "--weights", str(run), "--ratio", "0.5"]
+    assert main([*command, "--out", str(tmp_path / "b.png")]) == 0
+    assert "masked, predicted, original" in capsys.readouterr().out
+    strip = pil_to_tensor(Image.open(tmp_path / "b.png"))
+    assert strip.shape == (3, 224, 3 * 224)
+    masked_, painted, original = strip.float().split(224, dim=2)
+    gray = ((masked_ - 127.5).abs() < 1.5).all(dim=0).float().mean()
+    assert 0.49 < gray < 0.56  # half of 64 patches, and what is grey by chance
+    seen = (masked_ == original).all(dim=0)
+    assert torch.equal(painted[:, seen], original[:, seen])
+    assert main([*command[:-1], "1.5"]) == 2
+    assert "[0, 1)" in capsys.readouterr().err
+    assert main(["reconstruct", str(run / "config.json"), "--weights", str(run)]) == 2
+    assert "not an image" in capsys.readouterr().err

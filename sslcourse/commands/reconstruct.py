@@ -1,0 +1,107 @@
+"""`sslcourse reconstruct IMAGE --weights RUN`: what a masked method sees of an image, what it paints, and the truth."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from sslcourse.commands.arguments import parse
+from sslcourse.errors import InputError
+
+
+@dataclass(frozen=True)
+class Options:
+    """Hide part of an image, let a trained MAE, SimMIM or UM-MAE paint it, write the three pictures side by side."""
+
+    image: Annotated[Path, tyro.conf.Positional]
+    """Any image; its middle square is taken."""
+    weights: Path
+    """Run folder of `sslcourse pretrain`, or the official MAE ViT-B with its decoder (mae_visualize_vit_base.pth)."""
+    ratio: float = 0.75
+    """Part of the image that is hidden."""
+    seed: int = 0
+    """Of the places that are hidden."""
+    out: Path = Path("reconstruction.png")
+    """Where the pictures go: masked, predicted, original."""
+
+
+def run(argv: list[str]) -> None:
+    options = parse(Options, argv, "reconstruct")
+    import torch
+    from PIL import Image, UnidentifiedImageError
+    from torchvision.transforms.functional import pil_to_tensor, to_pil_image
+
+    from sslcourse.data.augment import center_view
+    from sslcourse.data.rng import step_generator
+
+    try:
+        image = pil_to_tensor(Image.open(options.image).convert("RGB"))[None]
+    except (UnidentifiedImageError, OSError) as error:
+        raise InputError(f"{options.image} is not an image that can be read ({error}).") from error
+    method = prepared(method_of(options.weights), options.ratio)
+    size = method.config.augment.size
+    square = (255 * center_view(image, size, (0.0,) * 3, (1.0,) * 3)).round().to(torch.uint8)  # type: ignore[arg-type]
+    views = method.views(square, step_generator(options.seed, 0))
+    with torch.no_grad():
+        triple = pictures(method, views)
+    strip = torch.cat(list(triple), dim=2).clamp(0, 1)
+    factor = max(1, 224 // size)
+    strip = strip.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
+    to_pil_image(strip).save(options.out)
+    error = float((triple[1] - triple[2]).square().mean())
+    print(f"{options.out}: masked, predicted, original; mean squared error of pixels in [0, 1]: {error:.4f}")
+
+
+def method_of(weights: Path) -> Any:
+    """The trained method in a run folder, or the official MAE of a file.
+
+    Raises:
+        InputError: weights that cannot be read, or of a method that paints nothing.
+    """
+    if weights.is_file() and weights.name != "model.safetensors":
+        from sslcourse.methods.mae import MAE
+        from sslcourse.zoo import masked
+        from sslcourse.zoo.load import misfits, read_checkpoint
+
+        method = MAE(replace(MAE.PRESETS["imagenet_vit_base"], target="pixels"))
+        content = read_checkpoint(weights)
+        state = masked.mae(content.get("model", content), method)
+        if problems := misfits(state, method):
+            raise InputError(f"{weights} is not the official MAE ViT-B with its decoder: {problems}.")
+        method.load_state_dict(state)
+        return method.eval()
+    from sslcourse.train import load_model
+
+    found: Any = load_model(weights)
+    if not hasattr(found, "reconstruct"):
+        raise InputError(f"{weights} is a run of {found.name}, which paints no pixels; take mae, simmim or ummae.")
+    return found.eval()
+
+
+def prepared(method: Any, ratio: float) -> Any:
+    """The method with another ratio, and a view that is the whole image."""
+    whole = replace(method.config.augment, scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0)
+    config = replace(method.config, augment=whole)
+    if hasattr(config, "ratio"):
+        if not 0 <= ratio < 1:
+            raise InputError(f"the ratio of what is hidden has to be in [0, 1); got {ratio}.")
+        config = replace(config, ratio=ratio)
+    elif ratio != 0.75:
+        raise InputError(f"{method.name} keeps one of each 2 x 2 cells, so its ratio is 0.75; got {ratio}.")
+    method.config = config
+    return method
+
+
+def pictures(method: Any, views: list[Any]) -> tuple[Any, Any, Any]:
+    """Masked, predicted and original image, each (3, S, S) float in about [0, 1], of views of one image."""
+    import torch
+
+    x, config = views[0], method.config
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (config.augment.mean, config.augment.std))
+    hidden = method(views)["mask"].flatten()
+    side = round(hidden.numel() ** 0.5)
+    cell = x.shape[2] // side
+    hidden = hidden.view(side, side).repeat_interleave(cell, 0).repeat_interleave(cell, 1)
+    original, painted = (image[0] * std + mean for image in (x, method.reconstruct(views)))
+    return torch.where(hidden, 0.5, original), painted, original
