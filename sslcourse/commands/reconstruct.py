@@ -41,7 +41,7 @@ def run(argv: list[str]) -> None:
         raise InputError(f"{options.image} is not an image that can be read ({error}).") from error
     method = prepared(method_of(options.weights), options.ratio)
     size = method.config.augment.size
-    square = (255 * center_view(image, size, (0.0,) * 3, (1.0,) * 3)).round().to(torch.uint8)  # type: ignore[arg-type]
+    square = (255 * center_view(image, size, (0.0,) * 3, (1.0,) * 3)).round().to(torch.uint8)
     views = method.views(square, step_generator(options.seed, 0))
     with torch.no_grad():
         triple = pictures(method, views)
@@ -49,8 +49,8 @@ def run(argv: list[str]) -> None:
     factor = max(1, 224 // size)
     strip = strip.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
     to_pil_image(strip).save(options.out)
-    error = float((triple[1] - triple[2]).square().mean())
-    print(f"{options.out}: masked, predicted, original; mean squared error of pixels in [0, 1]: {error:.4f}")
+    distance = float((triple[1] - triple[2]).square().mean())
+    print(f"{options.out}: masked, predicted, original; mean squared error of pixels in [0, 1]: {distance:.4f}")
 
 
 def method_of(weights: Path) -> Any:

@@ -95,7 +95,14 @@ class MaskFeatVideo(nn.Module):
 
 # Appendix: AdamW, lr 8e-4 for a batch of 512, weight decay 0.05, gradients clipped to 0.02, 300 epochs.
 _ADAMW = TrainConfig(
-    epochs=300, batch_size=512, optimizer="adamw", lr=4e-4, weight_decay=0.05, warmup_epochs=10, clip_grad=0.02
+    epochs=300,
+    batch_size=512,
+    optimizer="adamw",
+    lr=4e-4,
+    weight_decay=0.05,
+    warmup_epochs=10,
+    clip_grad=0.02,
+    channels_last=False,
 )
 MaskFeatVideo.PRESETS = {
     # Two minutes on 2 CPU cores for clips of `Shapes`, 8 frames of 32 px.

@@ -119,7 +119,14 @@ class UnmaskedTeacher(nn.Module):
 
 # Appendix: AdamW (0.9, 0.95), lr 1.5e-4 x batch / 256, weight decay 0.05, 40 of 200 epochs of warm-up.
 _ADAMW = TrainConfig(
-    epochs=200, batch_size=2048, optimizer="adamw", lr=1.5e-4, weight_decay=0.05, betas=(0.9, 0.95), warmup_epochs=40
+    epochs=200,
+    batch_size=2048,
+    optimizer="adamw",
+    lr=1.5e-4,
+    weight_decay=0.05,
+    betas=(0.9, 0.95),
+    warmup_epochs=40,
+    channels_last=False,
 )
 UnmaskedTeacher.PRESETS = {
     # Two minutes on 2 CPU cores for clips of `Shapes`, 8 frames of 32 px.

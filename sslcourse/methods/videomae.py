@@ -114,7 +114,14 @@ class VideoMAE(nn.Module):
 
 # Appendix, table 8: AdamW (0.9, 0.95), lr 1.5e-4 x batch / 256, weight decay 0.05, 40 of 800 epochs of warm-up.
 _ADAMW = TrainConfig(
-    epochs=800, batch_size=1024, optimizer="adamw", lr=1.5e-4, weight_decay=0.05, betas=(0.9, 0.95), warmup_epochs=40
+    epochs=800,
+    batch_size=1024,
+    optimizer="adamw",
+    lr=1.5e-4,
+    weight_decay=0.05,
+    betas=(0.9, 0.95),
+    warmup_epochs=40,
+    channels_last=False,
 )
 VideoMAE.PRESETS = {
     # Two minutes on 2 CPU cores for clips of `Shapes`, 8 frames of 32 px.

@@ -119,8 +119,7 @@ def _mae(size: str, patch: int, file: str, megabytes: int, **how: Any) -> Entry:
 
 def _relative_vit(rel_pos: Any, **how: Any) -> Callable[[int], nn.Module]:
     """ViT-B with relative positions and layer scale, as in BEiT and SimMIM."""
-    shape = {"dim": 768, "depth": 12, "n_heads": 12, "layer_scale": 0.1}
-    return partial(ViT, pos=False, rel_pos=rel_pos, **shape, **how)
+    return partial(ViT, dim=768, depth=12, n_heads=12, pos=False, rel_pos=rel_pos, layer_scale=0.1, **how)
 
 
 def _swin_base(image_size: int) -> Swin:
