@@ -137,22 +137,26 @@ def _square(frames: Tensor, size: int) -> Tensor:
     return (255 * small).round().clamp(0, 255).to(torch.uint8).transpose(0, 1)
 
 
-def clip_view(clips: Tensor, augment: Augment, generator: Generator) -> Tensor:
+def clip_view(clips: Tensor, augment: Augment, generator: Generator, *, frames: int = 1) -> Tensor:
     """One random crop and flip a clip, the same in all frames: (B, 3, T, H, W) uint8 -> (B, 3, T, size, size) float.
+
+    Images (B, 3, H, W) are clips of `frames` frames in which nothing moves.
 
     Colours are standardised and otherwise left alone, as VideoMAE does (Tong et al. 2022, appendix).
     """
+    if clips.ndim == 4:
+        clips = clips[:, :, None].expand(-1, -1, frames, -1, -1)
     if clips.ndim != 5 or clips.dtype != torch.uint8:
         raise InputError(f"clips are (B, 3, T, H, W) uint8; got {clips.dtype} {(*clips.shape,)}.")
     if augment.jitter_p or augment.gray or augment.blur or augment.solarize:
         raise InputError("the view of a clip is a crop and a flip; set jitter_p, gray, blur and solarize to 0.")
-    b, _, frames, height, width = clips.shape
+    b, _, t, height, width = clips.shape
     total, mine = shard_rows(b, generator)
     draws = augment.draw(total, height, width, generator=generator).rows(mine).to(clips.device)
-    boxes, flip = (x.repeat_interleave(frames, dim=0) for x in (draws.boxes, draws.flip))
+    boxes, flip = (x.repeat_interleave(t, dim=0) for x in (draws.boxes, draws.flip))
     view = resized_crop(clips.transpose(1, 2).flatten(0, 1), boxes, augment.size, flip)
     mean, std = (view.new_tensor(value).view(3, 1, 1) for value in (augment.mean, augment.std))
-    return ((view - mean) / std).unflatten(0, (b, frames)).transpose(1, 2)
+    return ((view - mean) / std).unflatten(0, (b, t)).transpose(1, 2)
 
 
 def sample_clip(

@@ -72,7 +72,7 @@ class MaskFeatVideo(nn.Module):
 
     def views(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
         """Clips (B, 3, T, H, W) uint8 -> views (B, 3, T, size, size) and masks (B, N) bool, True = hidden."""
-        x = clip_view(images, self.config.augment, generator)
+        x = clip_view(images, self.config.augment, generator, frames=self.config.frames)
         t, h, w = self.backbone.patch_embed.grid(x)
         return [x, cube_mask(t, h, w, self.config.ratio, generator, batch=len(x)).flatten(1).to(x.device)]
 

@@ -86,7 +86,7 @@ class UnmaskedTeacher(nn.Module):
 
     def views(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
         """Clips (B, 3, T, H, W) uint8 -> views (B, 3, T, size, size), exponential numbers (B, T, N) for the race."""
-        x = clip_view(images, self.config.augment, generator)
+        x = clip_view(images, self.config.augment, generator, frames=self.config.frames)
         total, mine = shard_rows(len(x), generator)
         places = (x.shape[3] // self.backbone.stride) * (x.shape[4] // self.backbone.stride)
         race = torch.empty(total, x.shape[2], places).exponential_(generator=generator)[mine]

@@ -83,7 +83,7 @@ class VideoMAE(nn.Module):
 
     def views(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
         """Clips (B, 3, T, H, W) uint8 -> views (B, 3, T, size, size) and masks (B, N) bool, True = hidden."""
-        x = clip_view(images, self.config.augment, generator)
+        x = clip_view(images, self.config.augment, generator, frames=self.config.frames)
         (t, h, w), ratio, kind, b = self.backbone.patch_embed.grid(x), self.config.ratio, self.config.mask, len(x)
         if kind == "tube":
             mask = tube_mask(t, h, w, ratio, generator, batch=b)
