@@ -185,7 +185,7 @@ _MASKED = {
         _video_base(8, 1), masked.umt, "OpenGVLab/unmasked_teacher, B/16, Kinetics-710, pre-training", 353
     ),
     "dalle_encoder": _masked(
-        _dalle, masked.dalle, "openai/DALL-E, encoder.pkl, whose state_dict() has to be saved first", 215
+        _dalle, masked.dalle, "openai/DALL-E, encoder.pkl, whose state_dict() has to be saved first", 216
     ),
 }
 
