@@ -173,10 +173,10 @@ def load(path: Path, method: str) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"There is no checkpoint at {path}.") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
         raise InputError(
-            f"{path} cannot be read as a checkpoint (truncated, or not one of sslcourse): "
-            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            f"{path} cannot be read as a checkpoint (truncated, or not one of sslcourse); "
+            "put back an undamaged copy, or start again in another run folder."
         ) from None
     if not isinstance(state, dict) or not state.keys() >= _KEYS:
         raise InputError(f"{path} is not a checkpoint of sslcourse; resume needs the checkpoint.pt of a run folder.")
