@@ -387,12 +387,12 @@ def test_nothing_is_left_for_the_next_one(house: House) -> None:
     """Own attack 1: hidden inputs stashed in every place that can be written, for a later exercise to find."""
     places = ["stash", "/tmp/stash", "/dev/shm/stash", "/var/tmp/stash", "/dev/mqueue/stash"]
     write = (
-        f"for p in {places}:\n        try: open(p, 'w').write('found')\n        except Exception: pass\n    return x, x"
+        f"for p in {places}:\n        try: open(p, 'w').write('found')\n        except OSError: pass\n    return x, x"
     )
     read = f"""got = 0
     for p in {places}:
         try: got += len(open(p).read()) > 0
-        except Exception: pass
+        except OSError: pass
     raise ValueError(f"got {{got}}")"""
     assert only(house.grader, "two_views", two_views(write, house)).points == 0
     grade = only(house.grader, "two_views", two_views(read, house))

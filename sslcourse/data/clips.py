@@ -1,7 +1,7 @@
 """Clips: a set of short videos of one size in memory, where they come from, and their random view."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from sslcourse.data.augment import Augment, center_view
-from sslcourse.data.images import Batch, batch_indices
+from sslcourse.data.images import Images
 from sslcourse.data.resample import resized_crop
 from sslcourse.data.rng import mix, shard_rows
 from sslcourse.errors import InputError
@@ -18,19 +18,13 @@ CLIPS_N = 1000  # clips of the embedded world where the caller does not say how 
 
 
 @dataclass(frozen=True)
-class ClipSet:
-    """Clips as one uint8 tensor: what `Images` is for images, so the training loop takes it, too.
+class ClipSet(Images):
+    """Clips as one uint8 tensor, for methods that learn from clips; all else as in `Images`.
 
     Attributes:
         images: (N, 3, T, H, W) uint8.
-        labels: (N,) int64, -1 where a clip has none.
-        classes: class names; `labels` index into it.
-        name: what to call the set in tables.
     """
 
-    images: Tensor
-    labels: Tensor
-    classes: list[str] = field(default_factory=list)
     name: str = "clips"
 
     def __post_init__(self) -> None:
@@ -38,36 +32,6 @@ class ClipSet:
             raise InputError(f"ClipSet holds uint8 (N, 3, T, H, W); got {self.images.dtype} {(*self.images.shape,)}.")
         if self.labels.shape != self.images.shape[:1]:
             raise InputError(f"ClipSet got {len(self.images)} clips but {len(self.labels)} labels.")
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def subset(self, index: Tensor) -> "ClipSet":
-        """The clips at `index`, in that order."""
-        return replace(self, images=self.images[index], labels=self.labels[index])
-
-    def to(self, device: torch.device | str) -> "ClipSet":
-        """The same set on `device`."""
-        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
-
-    def batches(
-        self,
-        batch_size: int,
-        *,
-        seed: int = 0,
-        epoch: int = 0,
-        device: torch.device | str | None = None,
-        shuffle: bool = True,
-        drop_last: bool = True,
-        start: int = 0,
-        rows: Tensor | None = None,
-    ) -> Iterator[Batch]:
-        """As `Images.batches`."""
-        order = {"shuffle": shuffle, "drop_last": drop_last}
-        for index in batch_indices(len(self), batch_size, seed=seed, epoch=epoch, start=start, rows=rows, **order):
-            at = index.to(self.images.device)
-            clips, labels = self.images[at], self.labels[at]
-            yield (clips, labels, index) if device is None else (clips.to(device), labels.to(device), index)
 
 
 def load_clips(

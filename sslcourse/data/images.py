@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -45,13 +46,13 @@ class Images:
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
         return self.images[i], self.labels[i]
 
-    def subset(self, index: Tensor) -> "Images":
+    def subset(self, index: Tensor) -> Self:
         """The images at `index` (int64 positions or a bool mask), in that order."""
         chosen = torch.arange(len(self))[index.cpu()].tolist() if self.captions else []
         captions = [self.captions[i] for i in chosen]
         return replace(self, images=self.images[index], labels=self.labels[index], captions=captions)
 
-    def to(self, device: torch.device | str) -> "Images":
+    def to(self, device: torch.device | str) -> Self:
         """The same set on `device`."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 

@@ -9,6 +9,12 @@ from torch import Tensor
 from sslcourse.errors import InputError, unknown
 
 
+def beta_share(alpha: float, *shape: int, generator: torch.Generator) -> Tensor:
+    """Draws (`shape`) of Beta(alpha, alpha), the share of one of two Gamma draws: the lam of mixup and CutMix."""
+    gamma = torch._standard_gamma(torch.full((2, *shape), alpha), generator=generator)
+    return gamma[0] / gamma.sum(dim=0).clamp_min(1e-12)
+
+
 def mixup_cutmix(
     x: Tensor,
     y: Tensor,

@@ -116,15 +116,17 @@ class SaliencyNet(nn.Module):
     `fit` teaches it from masks, as the learned saliency networks of DiLo's table were taught on other data.
     """
 
-    def __init__(self, width: int = 16) -> None:
+    def __init__(self, width: int = 16, *, seed: int = 0) -> None:
         super().__init__()
         dilations = (1, 2, 4, 8, 1)
         widths = [3, *[width] * len(dilations)]
-        layers = [
-            nn.Sequential(nn.Conv2d(a, b, 3, padding=d, dilation=d, bias=False), nn.BatchNorm2d(b), nn.ReLU())
-            for a, b, d in zip(widths[:-1], widths[1:], dilations, strict=True)
-        ]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(width, 1, 1))
+        with torch.random.fork_rng(devices=[]):  # initialisers draw from the global generator; it is put back
+            torch.manual_seed(seed)
+            layers = [
+                nn.Sequential(nn.Conv2d(a, b, 3, padding=d, dilation=d, bias=False), nn.BatchNorm2d(b), nn.ReLU())
+                for a, b, d in zip(widths[:-1], widths[1:], dilations, strict=True)
+            ]
+            self.layers = nn.Sequential(*layers, nn.Conv2d(width, 1, 1))
 
     def logits(self, x: Tensor) -> Tensor:
         """(B, 1, H, W)."""

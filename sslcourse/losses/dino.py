@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sslcourse.errors import InputError
+from sslcourse.losses.byol import regression_loss
 from sslcourse.losses.precision import full_precision
 from sslcourse.losses.swav import sinkhorn
 from sslcourse.train.distributed import gather
@@ -84,6 +85,20 @@ def distillation_loss(
     log_p = [F.log_softmax(s / ts, dim=-1) for s in student]
     terms = [-(targets[i].detach() * log_p[v]).sum(dim=-1).mean() for i, v in pairs]
     return torch.stack(terms).mean()
+
+
+@full_precision
+def unit_distillation_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """Mean squared distance of unit logits over pairs of different views: the MSE arm of DINO's table 7.
+
+    Args:
+        student: V tensors (B, K), logits of all crops, global ones first.
+        teacher: G <= V tensors (B, K), logits of the global crops in the same order; detached.
+    """
+    pairs = [(i, v) for i in range(len(teacher)) for v in range(len(student)) if i != v]
+    if not pairs:
+        raise InputError("unit_distillation_loss needs a pair of different views.")
+    return torch.stack([regression_loss(student[v], teacher[i].detach()).mean() for i, v in pairs]).mean()
 
 
 @torch.no_grad()

@@ -83,7 +83,7 @@ class BarlowTwins(nn.Module):
         return {"loss": loss, "embedding": z1, "positive": z2}
 
 
-_SIMCLR = SimCLR.PRESETS["cpu"]  # views and optimiser that suit `Shapes` in two minutes on a CPU
+_SIMCLR = SimCLR.PRESETS["cpu"]  # its views and optimiser, for `Shapes` on a CPU; not tuned
 BarlowTwins.PRESETS = {
     "cpu": BarlowTwins.Config(
         "convnet", hidden=256, dim=256, lambd=0.02, augment=_SIMCLR.augment, train=replace(_SIMCLR.train, lr=4e-3)

@@ -120,7 +120,7 @@ _ADAMW = TrainConfig(
     epochs=800, batch_size=2048, optimizer="adamw", lr=1.5e-3 / 8, weight_decay=0.05, warmup_epochs=10, clip_grad=3.0
 )
 BEiT.PRESETS = {
-    # Two minutes on 2 CPU cores for `Shapes` at 32 px.
+    # For `Shapes` at 32 px on a CPU; not tuned.
     "cpu": BEiT.Config(
         "vit_mini_patch4",
         vocabulary=256,

@@ -101,7 +101,7 @@ class BYOL(nn.Module):
 
 # Appendix B: the two views differ in blur (1 and 0.1) and solarisation (0 and 0.2); ours have either with half the
 # chance.
-_SIMCLR = SimCLR.PRESETS["cpu"]  # views and optimiser that suit `Shapes` in two minutes on a CPU
+_SIMCLR = SimCLR.PRESETS["cpu"]  # its views and optimiser, for `Shapes` on a CPU; not tuned
 BYOL.PRESETS = {
     "cpu": BYOL.Config("convnet", hidden=256, dim=128, m=0.98, augment=_SIMCLR.augment, train=_SIMCLR.train),
     # Section 3.2: LARS, lr 0.2 x batch / 256, batch 4096, 1000 epochs, decay 1.5e-6, tau 0.996.

@@ -54,7 +54,7 @@ class CMC(InstanceDiscrimination):
 
 _CPU = InstanceDiscrimination.PRESETS["cpu"]
 CMC.PRESETS = {
-    # Two minutes on 2 CPU cores. Colours of `Shapes` are random: what both views tell is where the outline is.
+    # For a CPU, not tuned. Colours of `Shapes` are random: what both views tell is where the outline is.
     "cpu": replace(_CPU, augment=Augment(32, scale=(0.5, 1.0), jitter_p=0.0, gray=0.0, blur=0.0)),
     # Section 4.1 and appendix: two ResNet-50, 16,384 negatives, lr 0.03 for 256 images, 200 epochs.
     "imagenet_resnet50": replace(

@@ -119,7 +119,7 @@ class Colorization(nn.Module):
 
 
 Colorization.PRESETS = {
-    # Two minutes on 2 CPU cores for `Shapes` at 32 px.
+    # For `Shapes` at 32 px on a CPU; not tuned.
     "cpu": Colorization.Config(
         "convnet", step=20.0, enlarge=2,
         augment=Augment(32, scale=(0.5, 1.0), jitter_p=0.0, gray=0.0, blur=0.0),

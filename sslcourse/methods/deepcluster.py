@@ -134,7 +134,7 @@ class DeepCluster(nn.Module):
         self.classifier.bias.zero_()
 
 
-_SIMCLR = SimCLR.PRESETS["cpu"]  # views and optimiser that suit `Shapes` in two minutes on a CPU
+_SIMCLR = SimCLR.PRESETS["cpu"]  # its views and optimiser, for `Shapes` on a CPU; not tuned
 DeepCluster.PRESETS = {
     "cpu": DeepCluster.Config("convnet", 100, pca=64, augment=_SIMCLR.augment, train=replace(_SIMCLR.train, lr=4e-3)),
     # Section 3.3 and the official code: SGD, constant lr 0.05 at batch 256 (a cosine here), decay 1e-5, 200 epochs.

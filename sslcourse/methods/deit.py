@@ -21,15 +21,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslcourse.data.augment import Augment
-from sslcourse.data.mixing import mixup_cutmix
+from sslcourse.data.mixing import beta_share, mixup_cutmix
 from sslcourse.data.rng import shard_rows
 from sslcourse.errors import InputError, unknown
+from sslcourse.losses.deit import KINDS, deit_distillation
 from sslcourse.methods.simclr import SimCLR
 from sslcourse.nn.backbones import VITS, backbone
 from sslcourse.nn.vit import ViT
 from sslcourse.train.config import TrainConfig
-
-_DISTILL = ("hard", "soft")
 
 
 class DeiT(nn.Module):
@@ -75,8 +74,8 @@ class DeiT(nn.Module):
         super().__init__()
         if config.classes < 2 or not 0 <= config.smoothing < 1 or min(config.mixup, config.cutmix) < 0:
             raise InputError(f"deit needs 2 or more classes, smoothing in [0, 1), mixing >= 0; got {config}.")
-        if config.distill not in _DISTILL:
-            raise unknown("distill", config.distill, _DISTILL)
+        if config.distill not in KINDS:
+            raise unknown("distill", config.distill, KINDS)
         if config.teacher and config.backbone not in VITS:
             raise InputError(f"The distillation token needs a ViT; got the backbone {config.backbone} and a teacher.")
         self.config = config
@@ -96,7 +95,7 @@ class DeiT(nn.Module):
         if not kinds:
             return [x, share]
         alpha, kind = kinds[pick % len(kinds)]
-        lam = float(_beta(alpha, generator))
+        lam = float(beta_share(alpha, generator=generator))
         return list(mixup_cutmix(x, share, lam, torch.arange(len(x)).flip(0), kind, center=middle[: len(x)]))
 
     def forward(self, views: list[Tensor], labels: Tensor) -> dict[str, Tensor]:
@@ -108,7 +107,7 @@ class DeiT(nn.Module):
         goal = (share @ (F.one_hot(labels, c.classes) * (1 - c.smoothing) + c.smoothing / c.classes)).float()
         loss = F.cross_entropy(self.head(token).float(), goal)
         if c.teacher and self.training:
-            loss = 0.5 * loss + 0.5 * self.distillation(self.distilled(distilled).float(), self.teach(x))
+            loss = 0.5 * loss + 0.5 * deit_distillation(self.distilled(distilled), self.teach(x), c.distill)
         return {"loss": loss, "embedding": token}
 
     def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -118,12 +117,6 @@ class DeiT(nn.Module):
             return features, features
         tokens = self.backbone.forward_features(x)
         return tokens[:, 0], tokens[:, 1]
-
-    def distillation(self, logits: Tensor, teacher: Tensor) -> Tensor:
-        """Loss of (B, classes) logits against the teacher's (eq. 3; eq. 2 at temperature 3 for "soft")."""
-        if self.config.distill == "hard":
-            return F.cross_entropy(logits, teacher.argmax(dim=1))
-        return 9 * F.cross_entropy(logits / 3, (teacher / 3).softmax(dim=1))
 
     @torch.no_grad()
     def teach(self, x: Tensor) -> Tensor:
@@ -142,12 +135,6 @@ class DeiT(nn.Module):
         token, distilled = self.tokens(x)
         own = self.head(token).float().softmax(dim=1)
         return (own + self.distilled(distilled).float().softmax(dim=1)) / 2 if self.config.teacher else own
-
-
-def _beta(alpha: float, generator: torch.Generator) -> Tensor:
-    """A draw from Beta(alpha, alpha) as the share of one of two Gamma draws."""
-    a, b = torch._standard_gamma(torch.full((2,), alpha), generator=generator)
-    return a / (a + b).clamp_min(1e-12)
 
 
 _SIMCLR = SimCLR.PRESETS["cpu"]

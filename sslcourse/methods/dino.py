@@ -25,8 +25,7 @@ from torch import Tensor, nn
 from sslcourse.data.augment import Augment
 from sslcourse.data.views import multi_crop
 from sslcourse.errors import InputError
-from sslcourse.losses.byol import regression_loss
-from sslcourse.losses.dino import distillation_loss
+from sslcourse.losses.dino import distillation_loss, unit_distillation_loss
 from sslcourse.methods.simclr import SimCLR
 from sslcourse.nn.backbones import backbone
 from sslcourse.nn.centering import Centering, Targets
@@ -145,9 +144,7 @@ class DINO(nn.Module):
         targets = self.targets(teacher, self.temperature(progress)).chunk(2)
         if self.config.loss == "ce":
             return distillation_loss(student, targets, self.config.ts)
-        goals = teacher.chunk(2)
-        pairs = [regression_loss(s, goals[i]).mean() for i in range(2) for v, s in enumerate(student) if v != i]
-        return torch.stack(pairs).mean()
+        return unit_distillation_loss(student, teacher.chunk(2))
 
     def temperature(self, progress: float) -> float:
         """The teacher's temperature: a line from `tt_start` to `tt`, then `tt`."""
@@ -164,7 +161,7 @@ class DINO(nn.Module):
         ema_update(self.student, self.teacher, cosine_ema_schedule(step, total_steps, self.config.m), buffers="keep")
 
 
-_SIMCLR = SimCLR.PRESETS["cpu"]  # views and optimiser that suit `Shapes` in two minutes on a CPU
+_SIMCLR = SimCLR.PRESETS["cpu"]  # its views and optimiser, for `Shapes` on a CPU; not tuned
 CPU: dict[str, Any] = {
     "hidden": 256, "bottleneck": 64, "prototypes": 256, "m": 0.98, "n_local": 0, "augment": _SIMCLR.augment,
     "local": replace(_SIMCLR.augment, size=16, scale=(0.3, 0.8)), "train": replace(_SIMCLR.train, lr=4e-3),

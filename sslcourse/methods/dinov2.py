@@ -8,7 +8,7 @@ Oquab et al. 2023, "DINOv2: learning robust visual features without supervision"
     + 0.1 KoLeo of the class tokens of each large crop                                    -> `regulariser`
     a short phase at high resolution at the end: `pretrain dinov2 --init RUN --positions 224 --augment.size 416`
 
-The curation of its data is `sslcourse curate`.
+The curation of its data is in `sslcourse.data.curate`.
 """
 
 from dataclasses import dataclass, field, replace

@@ -133,7 +133,7 @@ class IJEPA(nn.Module):
 # Appendix A.1: AdamW, lr 1e-3 for a batch of 2048, weight decay 0.04 -> 0.4 (here 0.05), 15 of 600 epochs of warm-up.
 _ADAMW = TrainConfig(epochs=600, batch_size=2048, optimizer="adamw", lr=1e-3 / 8, weight_decay=0.05, warmup_epochs=15)
 IJEPA.PRESETS = {
-    # Two minutes on 2 CPU cores for `Shapes` at 32 px.
+    # For `Shapes` at 32 px on a CPU; not tuned.
     "cpu": IJEPA.Config(
         "vit_mini_patch4",
         min_keep=4,

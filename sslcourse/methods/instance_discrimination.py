@@ -133,6 +133,6 @@ _CPU = InstanceDiscrimination.Config(
     "convnet", 50_000, negatives=512, tau=0.1, proximal=0.0, augment=_SIMCLR.augment, train=_SIMCLR.train
 )
 InstanceDiscrimination.PRESETS = {
-    "cpu": _CPU,  # two minutes on 2 CPU cores for `Shapes` at 32 px
+    "cpu": _CPU,  # for `Shapes` at 32 px on a CPU; not tuned
     "imagenet_resnet50": InstanceDiscrimination.Config(train=_V1),  # section 4.2; their rate falls by steps
 }

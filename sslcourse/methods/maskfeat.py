@@ -91,7 +91,7 @@ _ADAMW = TrainConfig(
     epochs=1600, batch_size=2048, optimizer="adamw", lr=2e-4, weight_decay=0.05, warmup_epochs=30, clip_grad=0.02
 )
 MaskFeat.PRESETS = {
-    # Two minutes on 2 CPU cores for `Shapes` at 32 px.
+    # For `Shapes` at 32 px on a CPU; not tuned.
     "cpu": MaskFeat.Config(
         "vit_mini_patch4",
         augment=replace(VIEW, size=32, scale=(0.6, 1.0)),

@@ -105,7 +105,7 @@ _ADAMW = TrainConfig(
     channels_last=False,
 )
 MaskFeatVideo.PRESETS = {
-    # Two minutes on 2 CPU cores for clips of `Shapes`, 8 frames of 32 px.
+    # For clips of `Shapes`, 8 frames of 32 px, on a CPU; not tuned.
     "cpu": MaskFeatVideo.Config(
         "vit_mini_patch4",
         frames=8,

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sslcourse.data.mixing import mixup_cutmix
+from sslcourse.data.mixing import beta_share, mixup_cutmix
 from sslcourse.data.rng import shard_rows
 from sslcourse.losses.consistency import guess_labels, mixmatch_loss
 from sslcourse.methods.fixmatch import FixMatch
@@ -32,8 +32,7 @@ class MixMatch(FixMatch):
         """Two weak views, and what the mixing draws: (B, 2, 2), a random order and a Beta share for every view."""
         total, mine = shard_rows(len(images), generator)
         order = torch.rand(total, 2, generator=generator)
-        gamma = torch._standard_gamma(torch.full((2, total, 2), self.config.alpha), generator=generator)
-        share = gamma[0] / gamma.sum(dim=0).clamp_min(1e-12)
+        share = beta_share(self.config.alpha, total, 2, generator=generator)
         draws = torch.stack([order, share.maximum(1 - share)], dim=1)[mine]  # nearer to the image itself (Eq. 9)
         return [*super().views(images, generator), draws.to(images.device)]
 

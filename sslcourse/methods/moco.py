@@ -136,7 +136,7 @@ class MoCoV2(MoCo):
     PRESETS: ClassVar[dict[str, MoCo.Config]]
 
 
-_SIMCLR = SimCLR.PRESETS["cpu"]  # views and optimiser that suit `Shapes` in two minutes on a CPU
+_SIMCLR = SimCLR.PRESETS["cpu"]  # its views and optimiser, for `Shapes` on a CPU; not tuned
 _CPU = MoCo.Config("convnet", bn=True, queue=1024, tau=0.1, m=0.99, augment=_SIMCLR.augment, train=_SIMCLR.train)
 # Section 3.3, "Technical details": SGD, lr 0.03 for 256 images, 200 epochs. The paper's rate falls by steps at epochs
 # 120 and 160, ours along a cosine, as v2's. Views as in Wu et al. 2018: jitter 0.4, grey 0.2, no blur, crops from 0.2.

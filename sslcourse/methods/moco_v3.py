@@ -121,7 +121,7 @@ def _fix_inputs(vit: ViT, freeze_patches: bool) -> None:
 
 _SIMCLR = SimCLR.PRESETS["cpu"]
 MoCoV3.PRESETS = {
-    # Two minutes on 2 CPU cores for `Shapes` at 32 px, with the convnet and so the heads of the ResNet form.
+    # For `Shapes` at 32 px on a CPU; not tuned; with the convnet and so the heads of the ResNet form.
     "cpu": MoCoV3.Config(
         "convnet", 256, 128, 2, predictor_bn=False, augment=_SIMCLR.augment, train=_SIMCLR.train
     ),

@@ -83,7 +83,7 @@ class SimSiam(nn.Module):
         return {"loss": loss, "embedding": z1, "positive": z2, "p1": p1, "p2": p2}
 
 
-_SIMCLR = SimCLR.PRESETS["cpu"]  # views and optimiser that suit `Shapes` in two minutes on a CPU
+_SIMCLR = SimCLR.PRESETS["cpu"]  # its views and optimiser, for `Shapes` on a CPU; not tuned
 SimSiam.PRESETS = {
     "cpu": SimSiam.Config("convnet", hidden=256, dim=256, bottleneck=64, augment=_SIMCLR.augment, train=_SIMCLR.train),
     # Section 3, "Baseline settings": SGD, lr 0.05 x batch / 256, batch 512, decay 1e-4, no warm-up, 100 epochs.

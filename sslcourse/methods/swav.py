@@ -137,7 +137,7 @@ class SwAV(nn.Module):
         normalize_prototypes(self.prototypes.weight)
 
 
-_SIMCLR = SimCLR.PRESETS["cpu"]  # views and optimiser that suit `Shapes` in two minutes on a CPU
+_SIMCLR = SimCLR.PRESETS["cpu"]  # its views and optimiser, for `Shapes` on a CPU; not tuned
 SwAV.PRESETS = {
     "cpu": SwAV.Config(
         "convnet", hidden=256, prototypes=64, queue=256, n_local=0, augment=_SIMCLR.augment,

@@ -133,7 +133,7 @@ class UMMAE(nn.Module):
 _ADAMW = TrainConfig(
     epochs=200, batch_size=1024, optimizer="adamw", lr=1.5e-4, weight_decay=0.05, betas=(0.9, 0.95), warmup_epochs=10
 )
-# Two minutes on 2 CPU cores for `Shapes` at 32 px.
+# For `Shapes` at 32 px on a CPU; not tuned.
 _CPU = UMMAE.Config(
     "swin_mini",
     decoder_dim=64,
