@@ -1,4 +1,4 @@
-"""`python -m benchmarks [ROW ...]`: measure rows, print one table; results.json keeps a run of all rows."""
+"""`python -m benchmarks [ROW ...]`: measure rows, print one table; results.json keeps what was recorded of each."""
 
 import argparse
 import json
@@ -7,8 +7,9 @@ import pkgutil
 import platform
 import sys
 from importlib import import_module
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -56,7 +57,7 @@ def table(outcomes: list[Outcome]) -> "Table":
     return view
 
 
-def as_json(outcomes: list[Outcome]) -> dict[str, object]:
+def as_json(outcomes: list[Outcome]) -> dict[str, Any]:
     """The table and what it was measured on."""
     machine = {
         "cpus": os.cpu_count(),
@@ -84,6 +85,14 @@ def as_json(outcomes: list[Outcome]) -> dict[str, object]:
     return {"machine": machine, "rows": rows}
 
 
+def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """`old` with the rows of `new` in the places of the same rows; new ones come last."""
+    key = itemgetter("row", "task", "peer")
+    measured = {key(row): row for row in new["rows"]}
+    rows = [measured.pop(key(row), row) for row in old["rows"]]
+    return {"machine": new["machine"], "rows": [*rows, *measured.values()]}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Speed and memory against peers.")
     parser.add_argument("rows", nargs="*", metavar="ROW", help="names of rows (default: all)")
@@ -91,6 +100,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7, help="timed rounds a row (default 7)")
     parser.add_argument("--threads", type=int, help="threads of both sides; 1 on a machine that others use, too")
     parser.add_argument("--out", type=Path, help="where to write the JSON (default: results.json, if all rows are run)")
+    parser.add_argument("--record", action="store_true", help="put the named rows into results.json")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -110,9 +120,12 @@ def main() -> int:
     from rich.console import Console
 
     Console(width=None if sys.stdout.isatty() else 180).print(table(outcomes))
-    out = args.out or (None if args.rows else RESULTS)
+    out = args.out or (RESULTS if args.record or not args.rows else None)
     if out:
-        out.write_text(json.dumps(as_json(outcomes), indent=2) + "\n")
+        record = as_json(outcomes)
+        out.write_text(
+            json.dumps(merged(json.loads(out.read_text()), record) if args.record else record, indent=2) + "\n"
+        )
         print(f"written to {out.name}")
     return 1 if any(outcome.status == "failed" for outcome in outcomes) else 0
 
