@@ -9,7 +9,15 @@ from torch import Tensor, nn
 
 from sslcourse.data.zips import Clip
 from sslcourse.errors import InputError
-from sslcourse.evaluate import boundary_iou, davis_scores, mask_boundary, miou, propagate_labels
+from sslcourse.evaluate import (
+    boundary_iou,
+    davis_scores,
+    knn_copy,
+    mask_boundary,
+    miou,
+    propagate_labels,
+    video_views_eval,
+)
 from sslcourse.evaluate.encoder import Encoder
 from sslcourse.evaluate.segmentation import confusion_matrix, mask_iou
 from sslcourse.evaluate.video import (
@@ -254,3 +262,26 @@ def test_only_the_first_mask_is_seen() -> None:
         davis_scores(_followed(encoder, clip.video, m[None], None, {}), clip.masks[None]) for m in (clip.masks, other)
     )
     assert a["J&F"] == b["J&F"]
+
+
+def test_labels_are_copied_from_the_nearest():
+    similarity = torch.tensor([[0.9, 0.5, -torch.inf], [0.0, 0.2, 0.1]])
+    labels = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    assert knn_copy(similarity, labels, k=1).T.tolist() == [[1, 0, 0], [0, 1, 0]]
+    share = math.exp(0.9 / 0.1) / (math.exp(0.9 / 0.1) + math.exp(0.5 / 0.1))
+    expected = torch.tensor([share, 1 - share, 0.0])
+    torch.testing.assert_close(knn_copy(similarity, labels, k=5)[:, 0], expected)  # a place it may not see: weight 0
+
+
+def test_views_of_a_video_are_averaged_as_probabilities():
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(5 * 4 * 3, 7, generator=generator)
+    slow = []
+    for video in range(5):
+        views = [logits[video * 12 + clip * 3 + crop] for clip in range(4) for crop in range(3)]
+        slow.append(sum(view.exp() / view.exp().sum() for view in views) / 12)
+    torch.testing.assert_close(video_views_eval(logits, clips=4, crops=3), torch.stack(slow))
+    one_is_sure = torch.tensor([[1e4, 0.0], [-1.0, 1.0], [-1.0, 1.0]])
+    assert video_views_eval(one_is_sure, 3, 1).argmax() == 1  # averaged logits would let one view decide alone
+    with pytest.raises(InputError, match="video_views_eval needs logits"):
+        video_views_eval(logits, clips=7, crops=1)

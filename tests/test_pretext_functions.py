@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from sslcourse.data.lab import ab_bins, annealed_mean, color_soft_encode, lab_to_rgb, rebalance, rgb_to_lab
 from sslcourse.data.pretext import context_pair, jigsaw_permutations, rotation_batch, tile_and_shuffle
 from sslcourse.errors import InputError
-from sslcourse.losses import inpaint_l2
+from sslcourse.losses import denoising_loss, inpaint_l2
 
 
 def generator(seed=0):
@@ -179,6 +179,22 @@ def test_inpainting_slow_form_and_gradient():
     assert torch.autograd.gradcheck(lambda p: inpaint_l2(p, target, mask), pred.requires_grad_())
 
 
+def test_denoising_slow_form_gradient_and_emphasis():
+    pred, clean = (torch.rand(2, 3, 4, 6, generator=generator(s), dtype=torch.float64) for s in (0, 1))
+    damaged = torch.rand(2, 1, 4, 6, generator=generator(2)) > 0.4
+    assert_close(denoising_loss(pred, clean), (pred - clean).pow(2).mean())
+    assert_close(denoising_loss(pred, clean, damaged), denoising_loss(pred, clean))
+    total = weights = 0.0
+    for b, i, j in itertools.product(range(2), range(4), range(6)):
+        w = 5.0 if damaged[b, 0, i, j] else 1.0
+        total += w * float((pred - clean)[b, :, i, j].pow(2).mean())
+        weights += w
+    assert_close(denoising_loss(pred, clean, damaged, 5.0).item(), total / weights)
+    assert denoising_loss(pred, pred, damaged, 0.0) == 0
+    assert denoising_loss(pred, clean, torch.ones_like(damaged), 0.0) == 0  # nothing counts: finite
+    assert torch.autograd.gradcheck(lambda p: denoising_loss(p, clean, damaged, 5.0), pred.requires_grad_())
+
+
 def test_bad_input_is_one_sentence():
     x = torch.rand(2, 3, 8, 8)
     for call in (
@@ -189,6 +205,8 @@ def test_bad_input_is_one_sentence():
         lambda: color_soft_encode(x, ab_bins(20)),
         lambda: annealed_mean(torch.zeros(2, 2), torch.zeros(2, 2), T=0),
         lambda: inpaint_l2(x, x, x > 0),
+        lambda: denoising_loss(x, x[:1]),
+        lambda: denoising_loss(x, x, x > 0),
     ):
         with pytest.raises(InputError) as error:
             call()

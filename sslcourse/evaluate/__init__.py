@@ -18,7 +18,8 @@ from sslcourse.evaluate.retrieval import (
 )
 from sslcourse.evaluate.robustness import effective_robustness, fit_logit_line, mce, relative_mce
 from sslcourse.evaluate.segmentation import boundary_iou, mask_boundary, miou
-from sslcourse.evaluate.video import davis_scores, propagate_labels
+from sslcourse.evaluate.video import davis_scores, knn_copy, propagate_labels
+from sslcourse.evaluate.views import video_views_eval
 
 __all__ = [
     "LinearProbe",
@@ -37,6 +38,7 @@ __all__ = [
     "kmeans_accuracy",
     "knn_accuracy",
     "knn_classify",
+    "knn_copy",
     "linear_probe",
     "linear_probe_features",
     "mask_boundary",
@@ -53,5 +55,6 @@ __all__ = [
     "revisited",
     "seed_interval",
     "stratified_subset",
+    "video_views_eval",
     "wilson_interval",
 ]

@@ -64,6 +64,21 @@ def davis_scores(pred: Tensor, truth: Tensor) -> dict[str, Tensor]:
     return {"J": mean_j, "F": mean_f, "J&F": (mean_j + mean_f) / 2, "J_recall": (j > 0.5).double().mean(dim=1)}
 
 
+def knn_copy(similarity: Tensor, labels: Tensor, k: int = 5, T: float = 0.1) -> Tensor:
+    """Labels copied from the k most similar places, with weights exp(similarity / T) that sum to 1.
+
+    Args:
+        similarity: (N, M) float, cosines of N places with M labelled ones; -inf where a place may not look.
+        labels: (C, M) label shares.
+        k: places copied from; all M if there are fewer.
+
+    Returns:
+        (C, N) label shares, averages of columns of `labels`.
+    """
+    best, index = similarity.topk(min(k, similarity.shape[1]), dim=1)
+    return (labels[:, index] * (best / T).softmax(dim=1)).sum(dim=2)
+
+
 @torch.no_grad()
 def propagate_labels(
     features: Tensor, first: Tensor, *, context: int = 7, top_k: int = 5, radius: int = 12, T: float = 0.1
@@ -91,10 +106,8 @@ def propagate_labels(
         sources = sorted({0, *range(max(0, t - context), t)})
         similarity = torch.einsum("dn,sdm->nsm", tokens[t], tokens[sources])
         similarity = similarity.masked_fill(far[:, None], -torch.inf).flatten(1)  # (N, sources * N)
-        best, index = similarity.topk(min(top_k, similarity.shape[1]), dim=1)
-        weight = (best / T).softmax(dim=1)  # a place always sees itself in the frame before, so no row is all -inf
-        known = torch.cat([labels[s] for s in sources], dim=1)
-        labels.append((known[:, index] * weight).sum(dim=2))
+        # A place always sees itself in the frame before, so no row is all -inf.
+        labels.append(knn_copy(similarity, torch.cat([labels[s] for s in sources], dim=1), top_k, T))
     return torch.stack(labels).unflatten(2, (h, w))
 
 

@@ -43,7 +43,7 @@ from sslcourse.losses.pairwise import (
     soft_nearest_neighbor,
     triplet,
 )
-from sslcourse.losses.reconstruction import inpaint_l2
+from sslcourse.losses.reconstruction import denoising_loss, inpaint_l2
 from sslcourse.losses.supcon import nt_xent_pairs, supcon_in, supcon_out
 
 __all__ = [
@@ -57,6 +57,7 @@ __all__ = [
     "clip_loss_local",
     "coca_loss",
     "cosine_similarity_matrix",
+    "denoising_loss",
     "dense_info_nce",
     "densecl_match",
     "fixmatch_consistency",

@@ -35,3 +35,31 @@ def inpaint_l2(pred: Tensor, target: Tensor, mask: Tensor, overlap_w: float = 10
     weight = hole * (1 + (overlap_w - 1) * near_known)
     total = (weight * (pred - target).pow(2)).sum()
     return total / (weight.sum() * pred.shape[1]).clamp_min(1e-12)
+
+
+@full_precision
+def denoising_loss(pred: Tensor, clean: Tensor, damaged: Tensor | None = None, emphasis: float = 1.0) -> Tensor:
+    """Squared error against the intact image, where it was damaged counted more (Vincent et al. 2010, section 4.2).
+
+    The target is the image before the noise. `emphasis` 1 is the plain denoising autoencoder (Vincent et al. 2008).
+
+    Args:
+        pred, clean: (B, C, H, W) float.
+        damaged: (B, 1, H, W) bool or 0/1, True where the input differs from `clean`; everywhere by default.
+        emphasis: weight of damaged places against the others, >= 0.
+
+    Returns:
+        scalar, the weighted mean over pixels and channels; 0 if no place has any weight.
+    """
+    if pred.shape != clean.shape or pred.ndim != 4 or emphasis < 0:
+        raise InputError(
+            f"denoising_loss needs two (B, C, H, W) images and emphasis >= 0; got {tuple(pred.shape)}, "
+            f"{tuple(clean.shape)} and {emphasis}."
+        )
+    error = (pred - clean).pow(2).mean(dim=1, keepdim=True)
+    if damaged is None:
+        return error.mean()
+    if damaged.shape != error.shape:
+        raise InputError(f"denoising_loss needs damaged places {tuple(error.shape)}; got {tuple(damaged.shape)}.")
+    weight = 1 + (emphasis - 1) * damaged.to(error.dtype)
+    return (weight * error).sum() / weight.sum().clamp_min(1e-12)

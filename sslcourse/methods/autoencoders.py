@@ -16,14 +16,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sslcourse.data.augment import Augment
 from sslcourse.data.rng import shard_rows
 from sslcourse.errors import InputError
 from sslcourse.evaluate.encoder import dense_features
-from sslcourse.losses.reconstruction import inpaint_l2
+from sslcourse.losses.reconstruction import denoising_loss, inpaint_l2
 from sslcourse.methods.simclr import SimCLR
 from sslcourse.nn.backbones import backbone
 from sslcourse.nn.decoder import decoder
@@ -97,7 +96,7 @@ class Denoising(nn.Module):
 
     def reconstruction(self, made: Tensor, intact: Tensor, mask: Tensor) -> Tensor:
         """Squared error over the whole image."""
-        return F.mse_loss(made, intact)
+        return denoising_loss(made, intact)
 
 
 class Inpainting(Denoising):
