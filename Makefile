@@ -38,10 +38,11 @@ full: setup  ## run every test, the slow ones and all labs too
 test-gpu:  ## run the tests that need CUDA; with .venv if there is one, else with the Python at hand
 	$(or $(wildcard $(BIN)/python),python3) -m pytest -q -s -m gpu tests/gpu
 
-weights: setup  ## train the small models of weights/ again (minutes)
+weights: setup  ## train the small models of weights/ again (half an hour)
 	rm -rf runs/clip_shapes
 	$(BIN)/sslcourse pretrain clip --data captions --out runs/clip_shapes
 	$(BIN)/python -m sslcourse.zoo.weights runs/clip_shapes weights/clip_shapes.safetensors
+	$(BIN)/python -m sslcourse.segment.train sam
 
 labs: setup  ## generate labs/ from solutions/
 	$(BIN)/python -m autograder.labs

@@ -84,14 +84,14 @@ def run(argv: list[str]) -> None:
 
 
 def _model(options: Options) -> "Sam":
-    from sslcourse.segment.files import SHIPPED, load_tiny
+    from sslcourse.segment.files import load_tiny
+    from sslcourse.zoo.weights import SHIPPED
 
     if options.weights is not None:
         from sslcourse import zoo
 
         return zoo.load(options.model, options.weights)  # type: ignore[return-value]
-    shipped = (SHIPPED / f"{options.model}.safetensors").is_file() or options.model == "tiny_sam"
-    return load_tiny(name=options.model) if shipped else load_tiny(options.model)
+    return load_tiny(name=options.model) if options.model in SHIPPED else load_tiny(options.model)
 
 
 def _prompted(

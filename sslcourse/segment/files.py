@@ -10,8 +10,7 @@ import torch
 from sslcourse.errors import InputError
 from sslcourse.segment.build import build_tiny_sam
 from sslcourse.segment.sam import Sam
-
-SHIPPED = Path(__file__).parents[2] / "models"  # beside the package in a checkout; no part of a wheel
+from sslcourse.zoo.weights import shipped
 
 
 def save_tiny(model: Sam, path: str | os.PathLike[str], settings: dict[str, Any], made_by: str = "") -> None:
@@ -35,7 +34,7 @@ def load_tiny(path: str | os.PathLike[str] | None = None, name: str = "tiny_sam"
     """
     from safetensors import SafetensorError, safe_open
 
-    file = SHIPPED / f"{name}.safetensors" if path is None else Path(path)
+    file = shipped(name) if path is None else Path(path)
     if not file.is_file():
         raise InputError(
             f"there is no model file {file}; train one with python -m sslcourse.segment.train, or name another file."

@@ -32,7 +32,7 @@ class Options:
 
     kind: Annotated[Literal["sam"], tyro.conf.Positional]
     """What to train."""
-    out: Path = Path("models/tiny_sam.safetensors")
+    out: Path = Path("weights/tiny_sam.safetensors")
     """The file to write."""
     scenes: int = 2000
     """Scenes to train on."""

@@ -12,11 +12,14 @@ from pathlib import Path
 from sslcourse.errors import InputError, unknown
 from sslcourse.train.checkpoint import MODEL, atomic_write
 
-SHIPPED = {"clip_shapes": "sslcourse pretrain clip --data captions --out runs/clip_shapes"}  # and what trains it
+SHIPPED = {  # and what trains them
+    "clip_shapes": "sslcourse pretrain clip --data captions --out runs/clip_shapes",
+    "tiny_sam": "python -m sslcourse.segment.train sam",
+}
 
 
 def shipped(name: str) -> Path:
-    """Where the weights of that name lie; `train.load_model` reads them.
+    """Where the weights of that name lie; `train.load_model` reads the CLIP, `segment.load_tiny` the SAM.
 
     Raises:
         InputError: an unknown name, or no such file here, with the command that makes it.
