@@ -53,13 +53,14 @@ class Script:
 
 @dataclass
 class Outcome:
-    """What one call did: its value or its error, gradients on request, and side effects."""
+    """What one call did: its value or its error; on request gradients and what tensors it was given now hold."""
 
     value: Any = None
     error: dict[str, Any] | None = None
     grads: list[Tensor | None] | None = None
     parameter_grads: dict[str, Tensor | None] | None = None
     seen: dict[str, Any] | None = None
+    after: list[Tensor] | None = None
     changed: bool = False
     drew: bool = False
 
@@ -75,6 +76,7 @@ class Record:
     outcome: Outcome
     failed: bool
     side_effects: bool = False
+    after: bool = False
 
 
 def fresh_copy(value: Any, *, leaf: Callable[[Tensor], Any] = lambda t: t) -> Any:
@@ -106,6 +108,7 @@ def run_here(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
             warnings.simplefilter("ignore")
             outcome.value = function(*a, **k)
         outcome.changed = any(not same_tensor(t, b) for t, b in zip(given, before, strict=True))
+        outcome.after = given
         if grad:
             outcome.grads = gradients(outcome.value, [t for t in given if t.requires_grad])
     except Exception as error:
@@ -223,6 +226,18 @@ def sentence(error: dict[str, Any]) -> str:
     return f"your code stopped with {name}: {message}{where}."
 
 
+def after_difference(got: list[Tensor] | None, want: list[Tensor] | None) -> str | None:
+    """The first tensor among the arguments that holds something else after the call than it should."""
+    if len(got or []) != len(want or []):
+        return "what it was given is no longer there after the call."
+    for i, (g, w) in enumerate(zip(got or [], want or [], strict=True)):
+        if sentence := difference(g, w, f"after the call, tensor {i + 1} of its arguments is"):
+            return sentence
+        if g.requires_grad and not w.requires_grad:
+            return "it writes numbers that carry a gradient into a tensor that has none: detach them, or use no_grad."
+    return None
+
+
 def gradient_difference(got: list[Tensor | None], want: list[Tensor | None]) -> str | None:
     if len(got) != len(want):
         return "the value is right, but its gradient is missing."
@@ -250,6 +265,8 @@ def reproduces(record: Record, function: Callable[..., Any]) -> float:
     if difference(theirs.value, ours.value) is not None:
         return 0.0
     if record.grad and gradient_difference(theirs.grads or [], ours.grads or []) is not None:
+        return 0.0
+    if record.after and after_difference(theirs.after, ours.after) is not None:
         return 0.0
     if record.side_effects and (theirs.changed, theirs.drew) != (ours.changed, ours.drew):
         return 0.0

@@ -18,6 +18,7 @@ from autograder.compare import (
     Record,
     Script,
     Step,
+    after_difference,
     difference,
     fresh_copy,
     gradient_difference,
@@ -218,7 +219,7 @@ def _outcome(reply: dict[str, Any]) -> Outcome:
     error = reply.get("error")
     if error is not None and not isinstance(error, dict):
         raise wire.WireError("a reply that is not a reply")
-    grads, named, seen = (reply.get(k) for k in ("grads", "parameter_grads", "seen"))
+    grads, named, seen, after = (reply.get(k) for k in ("grads", "parameter_grads", "seen", "after"))
     if error is not None:
         line = error.get("line")
         error = {k: clean(error.get(k, ""), 2000 if k == "message" else 100) for k in ("type", "message", "text")}
@@ -229,6 +230,7 @@ def _outcome(reply: dict[str, Any]) -> Outcome:
         grads=grads if isinstance(grads, list) else None,
         parameter_grads=named if isinstance(named, dict) else None,
         seen=seen if isinstance(seen, dict) else None,
+        after=[t for t in after if isinstance(t, Tensor)] if isinstance(after, list) else None,
         changed=reply.get("changed") is True,
         drew=reply.get("drew") is True,
     )
@@ -242,13 +244,16 @@ class Student:
         self.records: list[Record] = []
         self.check = ""
 
-    def outcome(self, *args: Any, grad: bool = False, seed: int | None = None, **kwargs: Any) -> Outcome:
+    def outcome(
+        self, *args: Any, grad: bool = False, after: bool = False, seed: int | None = None, **kwargs: Any
+    ) -> Outcome:
         """Call the student's function; an exception in it loses the property."""
         if args and isinstance(args[0], Script):
             outcome = self.worker.play(self.exercise, args[0])
         else:
-            outcome = self.worker.call(self.exercise, args, kwargs, grad=grad, seed=seed)
-        self.records.append(Record(self.check, args, kwargs, grad, outcome, failed=outcome.error is not None))
+            outcome = self.worker.call(self.exercise, args, kwargs, grad=grad, after=after, seed=seed)
+        failed = outcome.error is not None
+        self.records.append(Record(self.check, args, kwargs, grad, outcome, failed, after=after))
         if outcome.error is not None:
             raise Lost(sentence(outcome.error))
         return outcome
@@ -256,13 +261,18 @@ class Student:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.outcome(*args, **kwargs).value
 
-    def same(self, *args: Any, grad: bool = False, **kwargs: Any) -> Any:
-        """The student's function and the reference agree on these arguments: type, shape, dtype, value, gradient."""
+    def same(self, *args: Any, grad: bool = False, after: bool = False, **kwargs: Any) -> Any:
+        """The student's function and the reference agree on these arguments: type, shape, dtype, value, gradient.
+
+        With `after` also in what the tensors among the arguments hold afterwards, for a function that works in place.
+        """
         want = run_here(self.reference, args, kwargs, grad)
         if want.error is not None:
             raise ValueError(f"the reference of {self.exercise} fails on this input: {want.error['message']}")
-        got = self.outcome(*args, grad=grad, **kwargs)
+        got = self.outcome(*args, grad=grad, after=after, **kwargs)
         wrong = difference(got.value, want.value)
+        if wrong is None and after:
+            wrong = after_difference(got.after, want.after)
         if wrong is None and grad:
             wrong = gradient_difference(got.grads or [], want.grads or [])
         if wrong is not None:

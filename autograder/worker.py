@@ -262,6 +262,8 @@ class Server:
                 grads = gradients(value, [p for p in named.values() if p.requires_grad])
                 trained = [k for k, p in named.items() if p.requires_grad]
                 reply["parameter_grads"] = dict(zip(trained, grads, strict=True))
+        if request.get("after"):
+            reply["after"] = given
         reply["seen"] = seen
         reply["value"] = self.keep(value) if request.get("keep") else value
         return reply

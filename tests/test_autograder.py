@@ -119,8 +119,8 @@ def test_partial_credit_and_earlier_exercises_do_not_cascade(grader: Grader, sol
     sources["cosine_similarity_matrix"] = "def cosine_similarity_matrix(a, b=None):\n    return a @ a.T\n"
     sources["nt_xent"] = solution["nt_xent"].replace("tau: float = 0.5", "tau: float = 1.0")
     grade = grader.grade(Submission("ada", sources, {}))
-    earned = {e: sum(r.points for r in grade.of(e)) for e in ("cosine_similarity_matrix", "nt_xent_loop", "nt_xent")}
-    assert earned == {"cosine_similarity_matrix": 0, "nt_xent_loop": 16, "nt_xent": 18}
+    earned = {e: sum(r.points for r in grade.of(e)) for e in ("cosine_similarity_matrix", "nt_xent_masks", "nt_xent")}
+    assert earned == {"cosine_similarity_matrix": 0, "nt_xent_masks": 4, "nt_xent": 13}
 
 
 def test_inputs_depend_on_secret_student_check_and_answer() -> None:
@@ -202,7 +202,7 @@ def test_magics_and_shell_lines_are_ignored(grader: Grader, lab: Lab, tmp_path: 
         json.dumps(released_with({"two_views": "%time\n!ls\ndef two_views(x, t):\n    return t(x), t(x)\n"}))
     )
     grade = grader.grade(read_submission(path, lab, "ada"))
-    assert sum(r.points for r in grade.of("two_views")) == 10
+    assert sum(r.points for r in grade.of("two_views")) == 8
 
 
 # ------------------------------------------------------------------------------------- files that were handed in
@@ -303,7 +303,7 @@ def test_a_missing_exercise_costs_only_itself(
     path = tmp_path / "ada.ipynb"
     path.write_text(json.dumps(notebook))
     grade = grader.grade(read_submission(path, lab, "ada"))
-    assert grade.points == 65
+    assert grade.points == 67
     assert "missing" in grade.of("two_views")[0].message
 
 
@@ -342,7 +342,7 @@ def test_practice_tells_the_truth(solution: dict[str, str], tmp_path: Path) -> N
     path.write_text(json.dumps(released_with({"two_views": solution["two_views"], "nt_xent": wrong})))
     found = {f.exercise: f for f in check_notebook(path).findings}
     assert found["two_views"].state == "passes"
-    assert found["nt_xent_loop"].state == "not written yet"
+    assert found["nt_xent_masks"].state == "not written yet"
     assert found["nt_xent"].state == "needs work"
     assert "the diagonal is still in the denominator" in found["nt_xent"].message
     path.write_text(json.dumps(released_with(solution)))

@@ -1,6 +1,6 @@
 """What hostile hand-ins try, at every sandbox level of this machine: no undeserved point, no leak, nobody else harmed.
 
-Each attack is an answer to `two_views` (10 points). An attack that tries to get at something says how often it
+Each attack is an answer to `two_views` (8 points). An attack that tries to get at something says how often it
 succeeded ("got 3"), so a test sees success even where nothing was broken.
 """
 
@@ -141,7 +141,7 @@ SCALES = {  # code that takes too much, or ends; with what it deserves
     for _ in range(20):
         print("x" * 10**7)
     return t(x), t(x)""",
-        10,
+        8,
     ),
     "warnings on stderr": (
         """
@@ -149,7 +149,7 @@ SCALES = {  # code that takes too much, or ends; with what it deserves
     warnings.warn("careful")
     print("careful", file=sys.stderr)
     return t(x), t(x)""",
-        10,
+        8,
     ),
 }
 
@@ -316,7 +316,7 @@ def unharmed(house: House, grade: Grade) -> None:
     assert all(r.message and len(r.message) < 700 for r in grade.rows if r.status != EARNED)
     house.grader.zygote.limits = Limits()
     honest = only(house.grader, "two_views", house.grader.solution["two_views"], "bob")
-    assert honest.points == 10, honest
+    assert honest.points == 8, honest
 
 
 def test_an_honest_hand_in_gets_full_marks(house: House) -> None:

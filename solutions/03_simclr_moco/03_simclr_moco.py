@@ -11,14 +11,15 @@
 # ---
 
 # %% [markdown] id="title"
-# # Lab 3: SimCLR from two views to a representation
+# # Lab 3: SimCLR and MoCo, from two views to a representation
 #
 # You take two random views of every image, and teach a network to tell which views belong together. No label is used.
-# At the end you train SimCLR **with the loss that you wrote**, and find out what its temperature does.
+# In the first half you train SimCLR **with the loss that you wrote**, and find out what its temperature does. In the second
+# half you build what MoCo puts in the place of a large batch: a queue of keys and an encoder that moves slowly.
 #
 # | | |
 # |---|---|
-# | **You need** | tensors, broadcasting, `backward()`; the SimCLR section of chapter 3 |
+# | **You need** | tensors, broadcasting, `backward()`; the chapters *SimCLR* and *MoCo* |
 # | **Time** | 2 to 3 hours; every exercise says how many minutes |
 # | **Points** | 100: functions 70, prediction and experiment 15, open question 15 |
 #
@@ -46,18 +47,18 @@ from sslcourse.lab import Budget, hint, predict, record_result
 hint()
 
 # %% [markdown] id="notation"
-# ## The pieces
+# # SimCLR
 #
 # A batch has $N$ images. Two views of each make $2N$ embeddings, stacked as
 #
 # $$z = [\,\underbrace{z_0, \dots, z_{N-1}}_{\text{first views}},\ \underbrace{z_N, \dots, z_{2N-1}}_{\text{second views}}\,].$$
 #
 # So the **positive** of row $i$ is row $i + N$ (or $i - N$), and every other row is a negative. We climb to the loss
-# in five steps: similarity, views, the loss as a slow loop, masks, the fast loss.
+# in four steps: similarity, views, masks, loss.
 
 # %% [markdown] id="text-cosine"
 # ## 1. Cosine similarity, all pairs at once
-# *Difficulty 1, importance 4, 10 minutes, 12 points.*
+# *Difficulty 1, importance 4, 10 minutes, 4 points.*
 #
 # How alike are two embeddings? SimCLR looks only at their direction:
 # $\;s(a, b) = \dfrac{a \cdot b}{\lVert a\rVert\,\lVert b\rVert}$.
@@ -79,7 +80,7 @@ def cosine_similarity_matrix(a: Tensor, b: Tensor | None = None) -> Tensor:
     return a @ b.T
     ### END SOLUTION
 
-# %% nbgrader={"grade": true, "grade_id": "check-cosine_similarity_matrix", "locked": true, "points": 12, "schema_version": 3, "solution": false, "task": false} sslcourse={"role": "check", "of": "cosine_similarity_matrix"}
+# %% nbgrader={"grade": true, "grade_id": "check-cosine_similarity_matrix", "locked": true, "points": 4, "schema_version": 3, "solution": false, "task": false} sslcourse={"role": "check", "of": "cosine_similarity_matrix"}
 s = cosine_similarity_matrix(torch.tensor([[3.0, 4.0]]), torch.tensor([[4.0, 3.0], [0.0, -2.0]]))
 assert isinstance(s, Tensor), f"return a tensor, not a {type(s).__name__}"
 assert s.shape == (1, 2), f"1 row against 2 rows is a (1, 2) table, yours is {tuple(s.shape)}"
@@ -93,7 +94,7 @@ print("cosine_similarity_matrix: the public checks pass")
 
 # %% [markdown] id="text-two_views"
 # ## 2. Two views
-# *Difficulty 1, importance 5, 5 minutes, 10 points.*
+# *Difficulty 1, importance 5, 5 minutes, 8 points.*
 #
 # `t` is a random transform: **every call draws new random numbers**, one set for each image of the batch. A view of a
 # batch is what one call returns. Two lines are enough; the point is which two.
@@ -113,7 +114,7 @@ def two_views(x: Tensor, t) -> tuple[Tensor, Tensor]:
     return v1, v2
     ### END SOLUTION
 
-# %% nbgrader={"grade": true, "grade_id": "check-two_views", "locked": true, "points": 10, "schema_version": 3, "solution": false, "task": false} sslcourse={"role": "check", "of": "two_views"}
+# %% nbgrader={"grade": true, "grade_id": "check-two_views", "locked": true, "points": 8, "schema_version": 3, "solution": false, "task": false} sslcourse={"role": "check", "of": "two_views"}
 calls = []
 def count_up(x):
     calls.append(x.clone())
@@ -126,58 +127,16 @@ assert calls[1].item() == 10, f"the second view is a view of x (10), but t was g
 assert [v.item() for v in views] == [11, 12], f"expected ([11], [12]), got {[v.tolist() for v in views]}"
 print("two_views: the public checks pass")
 
-# %% [markdown] id="text-loop"
-# ## 3. NT-Xent, one pair at a time
-# *Difficulty 2, importance 4, 30 minutes, 16 points.*
+# %% [markdown] id="text-masks"
+# ## 3. Masks: who is compared with whom
+# *Difficulty 2, importance 4, 10 minutes, 4 points.*
 #
 # Every view is an anchor once. Anchor $i$ with its positive $j$ has the loss (Chen et al. 2020, Eq. 1)
 #
 # $$\ell_i = -\log \frac{\exp(s_{ij}/\tau)}{\sum_{k \ne i} \exp(s_{ik}/\tau)}, \qquad
 # L = \frac{1}{2N}\sum_{i=0}^{2N-1} \ell_i .$$
 #
-# Write it as plainly as you can, with loops. It is slow and that is fine: you will check the fast one against it.
-# Keep tensors until the end (no `.item()`), so that the gradient survives.
-
-# %% nbgrader={"grade": false, "grade_id": "nt_xent_loop", "locked": false, "schema_version": 3, "solution": true, "task": false} sslcourse={"role": "exercise", "library": "sslcourse.losses.infonce:nt_xent_loop", "uses": ["cosine_similarity_matrix"], "banned": ["cosine_similarity", "cross_entropy"]}
-def nt_xent_loop(z1: Tensor, z2: Tensor, tau: float) -> Tensor:
-    """NT-Xent, one anchor and one pair at a time.
-
-    z1, z2: (N, D) float, row i of both from image i; not normalised yet.   tau: temperature > 0.
-    returns: scalar, mean over the 2N anchors.
-
-    Example: z1 = z2 = [[1, 0], [0, 1]], tau = 1: every anchor has one similarity 1 (its positive) and two of 0,
-    so each loss is -log(e / (e + 1 + 1)) = log(1 + 2/e) = 0.5514.
-    """
-    ### BEGIN SOLUTION
-    n = len(z1)
-    s = cosine_similarity_matrix(torch.cat([z1, z2])) / tau
-    losses = []
-    for i in range(2 * n):
-        j = (i + n) % (2 * n)
-        others = torch.stack([s[i, k] for k in range(2 * n) if k != i])
-        losses.append(torch.logsumexp(others, dim=0) - s[i, j])
-    return torch.stack(losses).mean()
-    ### END SOLUTION
-
-# %% nbgrader={"grade": true, "grade_id": "check-nt_xent_loop", "locked": true, "points": 16, "schema_version": 3, "solution": false, "task": false} sslcourse={"role": "check", "of": "nt_xent_loop"}
-eye = torch.eye(2, requires_grad=True)
-loss = nt_xent_loop(eye, eye, 1.0)
-assert isinstance(loss, Tensor), f"return a tensor, not a {type(loss).__name__}"
-assert loss.shape == (), f"return the mean over the anchors, one number; yours has shape {tuple(loss.shape)}"
-assert abs(loss - 0.5514) < 1e-3, (
-    f"expected 0.5514, got {loss:.4f}. 0.8617 means that the anchor is its own candidate; "
-    "1.1029 that the sum is over 2N but the division by N; 1.5514 that the positive is the wrong row."
-)
-loss = nt_xent_loop(3 * eye, 3 * eye, 0.5)
-assert abs(loss - 0.2395) < 1e-3, f"tau = 0.5 and longer vectors: expected 0.2395, got {loss:.4f}; lengths must not matter"
-assert loss.requires_grad, "the gradient is lost: build the loss from tensors, without .item() or torch.tensor(...)"
-print("nt_xent_loop: the public checks pass")
-
-# %% [markdown] id="text-masks"
-# ## 4. Masks: who is compared with whom
-# *Difficulty 2, importance 4, 15 minutes, 12 points.*
-#
-# The loop asked two questions of every pair $(i, k)$: is $k$ the positive of $i$? May $k$ stand in the denominator?
+# The equation asks two questions of every pair $(i, k)$: is $k$ the positive of $i$? May $k$ stand in the denominator?
 # Answer them for all pairs at once, as two tables of `True` and `False`.
 
 # %% nbgrader={"grade": false, "grade_id": "nt_xent_masks", "locked": false, "schema_version": 3, "solution": true, "task": false} sslcourse={"role": "exercise", "library": "sslcourse.losses.infonce:nt_xent_masks"}
@@ -197,7 +156,7 @@ def nt_xent_masks(n: int) -> tuple[Tensor, Tensor]:
     return positive, candidates
     ### END SOLUTION
 
-# %% nbgrader={"grade": true, "grade_id": "check-nt_xent_masks", "locked": true, "points": 12, "schema_version": 3, "solution": false, "task": false} sslcourse={"role": "check", "of": "nt_xent_masks"}
+# %% nbgrader={"grade": true, "grade_id": "check-nt_xent_masks", "locked": true, "points": 4, "schema_version": 3, "solution": false, "task": false} sslcourse={"role": "check", "of": "nt_xent_masks"}
 positive, candidates = nt_xent_masks(2)
 assert positive.dtype == candidates.dtype == torch.bool, f"masks are bool, got {positive.dtype} and {candidates.dtype}"
 assert positive.shape == candidates.shape == (4, 4), f"2 images make 4 views, so (4, 4); got {tuple(positive.shape)}"
@@ -208,22 +167,23 @@ assert candidates.sum(1).tolist() == [3] * 4, f"a view is compared with all othe
 print("nt_xent_masks: the public checks pass")
 
 # %% [markdown] id="text-nt_xent"
-# ## 5. NT-Xent, fast
-# *Difficulty 3, importance 5, 40 minutes, 20 points.*
+# ## 4. NT-Xent
+# *Difficulty 3, importance 5, 30 minutes, 14 points.*
 #
-# The same number as in exercise 3, now without a Python loop, from your similarity matrix and your masks. A batch of 512
-# images has a million pairs, so this is the version that trains. Two things to take care of:
+# Now the equation of exercise 3 for all anchors at once, from your similarity matrix and your masks. A batch of 512
+# images has a million pairs, so a Python loop over them would not train. Two things to take care of:
 # at $\tau = 0.01$ a logit is 100 and $e^{100}$ overflows (what does `torch.logsumexp` do about it?), and a candidate
 # that is masked out has to contribute **nothing**, so $e^0 = 1$ is too much.
 
 # %% nbgrader={"grade": false, "grade_id": "nt_xent", "locked": false, "schema_version": 3, "solution": true, "task": false} sslcourse={"role": "exercise", "library": "sslcourse.losses.infonce:nt_xent", "uses": ["cosine_similarity_matrix", "nt_xent_masks"], "banned": ["nt_xent_loop", "cosine_similarity"]}
 def nt_xent(z1: Tensor, z2: Tensor, tau: float = 0.5) -> Tensor:
-    """NT-Xent of a batch, without a loop.
+    """NT-Xent of a batch, without a loop over anchors.
 
     z1, z2: (N, D) float, row i of both from image i; not normalised yet.   tau: temperature > 0.
     returns: scalar, mean over the 2N anchors; finite, with a finite gradient, for any tau >= 0.01.
 
-    Example: z1 = z2 = [[1, 0], [0, 1]]: tau = 1 gives 0.5514, tau = 0.5 gives log(1 + 2/e^2) = 0.2395.
+    Example: z1 = z2 = [[1, 0], [0, 1]], tau = 1: every anchor has one similarity 1 (its positive) and two of 0,
+    so each loss is -log(e / (e + 1 + 1)) = log(1 + 2/e) = 0.5514. With tau = 0.5 it is log(1 + 2/e^2) = 0.2395.
     """
     ### BEGIN SOLUTION
     logits = cosine_similarity_matrix(torch.cat([z1, z2])) / tau
@@ -232,13 +192,16 @@ def nt_xent(z1: Tensor, z2: Tensor, tau: float = 0.5) -> Tensor:
     return (log_denominator - logits[positive]).mean()
     ### END SOLUTION
 
-# %% nbgrader={"grade": true, "grade_id": "check-nt_xent", "locked": true, "points": 20, "schema_version": 3, "solution": false, "task": false} sslcourse={"role": "check", "of": "nt_xent"}
+# %% nbgrader={"grade": true, "grade_id": "check-nt_xent", "locked": true, "points": 14, "schema_version": 3, "solution": false, "task": false} sslcourse={"role": "check", "of": "nt_xent"}
 z1 = torch.tensor([[3.0, 0.0], [0.0, 2.0]], requires_grad=True)
 z2 = torch.eye(2)
 loss = nt_xent(z1, z2, 1.0)
 assert isinstance(loss, Tensor), f"return a tensor, not a {type(loss).__name__}"
 assert loss.shape == (), f"return one number, yours has shape {tuple(loss.shape)}"
-assert abs(loss - 0.5514) < 1e-3, f"expected 0.5514, got {loss:.4f}. 0.8617: the diagonal is still in the denominator; 0.6931: normalise"
+assert abs(loss - 0.5514) < 1e-3, (
+    f"expected 0.5514, got {loss:.4f}. 0.8617: the anchor is its own candidate; 0.6931: normalise; "
+    "1.1029: the sum is over 2N but the division by N; 1.5514: the positive is the wrong row"
+)
 assert abs(nt_xent(z1, z2) - 0.2395) < 1e-3, f"without a tau it is 0.5: expected 0.2395, got {nt_xent(z1, z2):.4f}"
 assert nt_xent(z1, z2, 0.01).isfinite(), "tau = 0.01 overflows: let logsumexp take the exponentials"
 loss.backward()
@@ -247,7 +210,7 @@ assert z1.grad.isfinite().all(), "the gradient is not finite"
 print("nt_xent: the public checks pass")
 
 # %% [markdown] id="text-predict"
-# ## 6. Predict, then run
+# ## 5. Predict, then run
 # *Difficulty 2, importance 5, 25 minutes, 15 points: prediction 5, figure 5, explanation 5.*
 #
 # You will train one small network three times, about half a minute each, every time with another temperature, on 32-pixel
@@ -401,18 +364,184 @@ plt.show()
 # good sign. 3: right, but without the figure or without the numbers. 0: repeats the numbers only.
 # ### END SOLUTION
 
+# %% [markdown] id="moco"
+# # MoCo
+#
+# SimCLR's negatives are the other views of the batch, so many negatives need a large batch. MoCo keeps the **keys** of earlier
+# batches in a queue. The **queries** come from the network $f_q$ that learns, the keys from a second one, $f_k$, that follows
+# it slowly, so that keys of different ages still fit together. You write the four pieces.
+
+# %% [markdown] id="text-ema"
+# ## 6. The encoder that follows
+# *Difficulty 2, importance 5, 15 minutes, 8 points.*
+#
+# After every step the key encoder moves a little towards the query encoder (He et al. 2020, Eq. 2):
+# $\;\theta_k \leftarrow m\,\theta_k + (1 - m)\,\theta_q$.
+#
+# Change the tensors of `target` **in place**, since the key encoder owns them: in Python `t = ...` only gives the name `t` to
+# a new tensor. Batch norm counts its batches in an integer; an average of counters means nothing, so integers are copied.
+
+# %% nbgrader={"grade": false, "grade_id": "ema_update", "locked": false, "schema_version": 3, "solution": true, "task": false} sslcourse={"role": "exercise", "library": "sslcourse.train.optim:ema_update"}
+def ema_update(online: list[Tensor], target: list[Tensor], m: float) -> None:
+    """target <- m * target + (1 - m) * online, in place and without a gradient.
+
+    online: tensors of the network that learns, such as list(network.parameters()); they stay as they are.
+    target: as many tensors of the same shapes, in the same order. Integer tensors become those of `online`.
+    m: momentum in [0, 1].   returns: nothing.
+
+    Example: online = [[10, 0]], target = [[0, 10]], m = 0.9  ->  target is now [[1, 9]]
+    """
+    ### BEGIN SOLUTION
+    with torch.no_grad():
+        for o, t in zip(online, target, strict=True):
+            if t.is_floating_point():
+                t.mul_(m).add_((1 - m) * o)
+            else:
+                t.copy_(o)
+    ### END SOLUTION
+
+# %% nbgrader={"grade": true, "grade_id": "check-ema_update", "locked": true, "points": 8, "schema_version": 3, "solution": false, "task": false} sslcourse={"role": "check", "of": "ema_update"}
+online = [torch.tensor([10.0, 0.0], requires_grad=True), torch.tensor(7)]
+target = [torch.tensor([0.0, 10.0]), torch.tensor(3)]
+assert ema_update(online, target, 0.9) is None, "it works in place and returns nothing"
+assert target[0].tolist() != [0, 10], "target is unchanged: change the tensor itself (t.mul_, t.copy_, t[...] = ...)"
+assert torch.allclose(target[0], torch.tensor([1.0, 9.0])), f"expected [1, 9], got {target[0].tolist()}; [9, 1]: m and 1 - m are swapped"
+assert target[1] == 7, f"an integer is copied from online: expected 7, got {target[1]}"
+assert online[0].tolist() == [10, 0], "online has changed; only target moves"
+assert not target[0].requires_grad, "target now carries a gradient: work under torch.no_grad()"
+print("ema_update: the public checks pass")
+
+# %% [markdown] id="text-queue"
+# ## 7. The queue
+# *Difficulty 3, importance 4, 20 minutes, 12 points.*
+#
+# The queue is a table of $K$ keys, used as a ring: `ptr` is the row of the oldest key, the next batch is written from there on,
+# and behind the last row comes the first one again. So nothing ever moves, and a batch may be split by the end of the table.
+
+# %% nbgrader={"grade": false, "grade_id": "queue_enqueue", "locked": false, "schema_version": 3, "solution": true, "task": false} sslcourse={"role": "exercise", "library": "sslcourse.losses.moco:queue_enqueue"}
+def queue_enqueue(queue: Tensor, ptr: int, keys: Tensor) -> int:
+    """Overwrite the oldest rows of the queue with a batch of keys.
+
+    queue: (K, D) float, changed in place; no gradient may enter it.   ptr: first row to write, 0 <= ptr < K.
+    keys: (B, D) float, B <= K, of any length and maybe with a gradient; stored with length 1 and without.
+    returns: the row where the next batch starts, 0 <= ptr < K.
+
+    Example: queue of 3 rows, ptr = 2, keys = [[3, 4], [0, 2]]: [0.6, 0.8] goes to row 2, [0, 1] to row 0  ->  1
+    """
+    ### BEGIN SOLUTION
+    rows = (ptr + torch.arange(len(keys))) % len(queue)
+    queue[rows] = F.normalize(keys.detach(), dim=1)
+    return (ptr + len(keys)) % len(queue)
+    ### END SOLUTION
+
+# %% nbgrader={"grade": true, "grade_id": "check-queue_enqueue", "locked": true, "points": 12, "schema_version": 3, "solution": false, "task": false} sslcourse={"role": "check", "of": "queue_enqueue"}
+queue, keys = torch.zeros(3, 2), torch.tensor([[3.0, 4.0], [0.0, 2.0]], requires_grad=True)
+ptr = queue_enqueue(queue, 2, keys)
+assert type(ptr) is int, f"return the next row as an int, not a {type(ptr).__name__}"
+assert queue.abs().sum() > 0, "the queue is unchanged: write into its rows, queue[...] = ..."
+assert not queue.requires_grad, "the queue now carries a gradient: detach the keys"
+assert torch.allclose(queue[2], torch.tensor([0.6, 0.8])), f"row 2 should hold [0.6, 0.8], the first key with length 1; got {queue[2].tolist()}"
+assert torch.allclose(queue[0], torch.tensor([0.0, 1.0])), f"behind row 2 comes row 0, for the second key; got {queue[0].tolist()}"
+assert queue[1].abs().sum() == 0, "row 1 is not the oldest yet: it stays as it is"
+assert ptr == 1, f"the next batch starts in row 1, yours in {ptr}"
+print("queue_enqueue: the public checks pass")
+
+# %% [markdown] id="text-moco_logits"
+# ## 8. One positive, K negatives
+# *Difficulty 3, importance 5, 20 minutes, 12 points.*
+#
+# Every query chooses among $1 + K$ keys: its own, and those in the queue (He et al. 2020, Eq. 1 and Algorithm 1). Put the positive
+# into column 0; then the correct class is 0 for every query, and `F.cross_entropy(logits, labels)` is the loss.
+# The gradient flows through the queries alone.
+
+# %% nbgrader={"grade": false, "grade_id": "moco_logits", "locked": false, "schema_version": 3, "solution": true, "task": false} sslcourse={"role": "exercise", "library": "sslcourse.losses.moco:moco_logits"}
+def moco_logits(q: Tensor, k: Tensor, queue: Tensor, tau: float = 0.07) -> tuple[Tensor, Tensor]:
+    """Logits and labels of the (1 + K)-way choice that MoCo trains.
+
+    q: (B, D) float queries.   k: (B, D) float, k[i] the positive key of q[i]. Neither is normalised yet.
+    queue: (K, D) float, keys of length 1.   tau: temperature > 0.
+    returns: logits (B, 1 + K) float, cosines over tau with the positive in column 0; labels (B,) int64 zeros.
+        The gradient reaches q, not k and not the queue.
+
+    Example: q = [[2, 0]], k = [[3, 4]], queue = [[0, 1], [-1, 0]], tau = 0.5  ->  ([[1.2, 0, -2]], [0])
+    """
+    ### BEGIN SOLUTION
+    q = F.normalize(q, dim=1)
+    k = F.normalize(k.detach(), dim=1)
+    positive = (q * k).sum(dim=1, keepdim=True)
+    negatives = q @ queue.detach().T
+    logits = torch.cat([positive, negatives], dim=1) / tau
+    labels = torch.zeros(len(q), dtype=torch.long)
+    return logits, labels
+    ### END SOLUTION
+
+# %% nbgrader={"grade": true, "grade_id": "check-moco_logits", "locked": true, "points": 12, "schema_version": 3, "solution": false, "task": false} sslcourse={"role": "check", "of": "moco_logits"}
+q, k = torch.tensor([[2.0, 0.0]], requires_grad=True), torch.tensor([[3.0, 4.0]], requires_grad=True)
+out = moco_logits(q, k, torch.tensor([[0.0, 1.0], [-1.0, 0.0]]), 0.5)
+assert isinstance(out, tuple), f"return two tensors with a comma between them, not a {type(out).__name__}"
+logits, labels = out
+assert logits.shape == (1, 3), f"1 query against 1 positive and 2 keys is a (1, 3) table, yours is {tuple(logits.shape)}"
+assert torch.allclose(logits, torch.tensor([[1.2, 0.0, -2.0]])), f"expected [[1.2, 0, -2]], got {logits.tolist()}: positive first, cosines, all over tau"
+assert labels.dtype == torch.long, f"labels are class numbers, int64, not {labels.dtype}"
+assert labels.tolist() == [0], f"the positive is class 0, you say {labels.tolist()}"
+F.cross_entropy(logits, labels).backward()
+assert q.grad is not None, "no gradient reaches q"
+assert k.grad is None, "a gradient reaches k: the key encoder is not trained; detach its keys"
+print("moco_logits: the public checks pass")
+
+# %% [markdown] id="text-symmetric"
+# ## 9. MoCo v3
+# *Difficulty 3, importance 3, 15 minutes, 8 points.*
+#
+# With a batch of thousands MoCo v3 drops the queue: the other keys of the batch are the negatives again. Queries of view 1 look
+# for keys of view 2 and the other way round (Chen et al. 2021, Algorithm 1):
+#
+# $$L = 2\tau\,\bigl[\mathrm{ctr}(q_1, k_2) + \mathrm{ctr}(q_2, k_1)\bigr], \qquad
+# \mathrm{ctr}(q, k) = -\frac{1}{N}\sum_i \log\frac{\exp(q_i \cdot k_i/\tau)}{\sum_j \exp(q_i \cdot k_j/\tau)} .$$
+
+# %% nbgrader={"grade": false, "grade_id": "symmetric_moco_v3", "locked": false, "schema_version": 3, "solution": true, "task": false} sslcourse={"role": "exercise", "library": "sslcourse.losses.moco:symmetric_moco_v3"}
+def symmetric_moco_v3(q1: Tensor, q2: Tensor, k1: Tensor, k2: Tensor, tau: float = 0.2) -> Tensor:
+    """Loss of MoCo v3: both directions, negatives from the batch.
+
+    q1, q2: (N, D) float queries of the two views.   k1, k2: (N, D) float keys of the two views. None is normalised yet.
+    tau: temperature > 0.
+    returns: scalar. The gradient reaches the queries, not the keys.
+
+    Example: all four are [[1, 0], [0, 1]], tau = 1: each direction is log(1 + 1/e) = 0.3133, the loss 2 * 0.6265 = 1.2530
+    """
+    ### BEGIN SOLUTION
+    def ctr(q, k):
+        logits = F.normalize(q, dim=1) @ F.normalize(k.detach(), dim=1).T / tau
+        return F.cross_entropy(logits, torch.arange(len(q)))
+
+    return 2 * tau * (ctr(q1, k2) + ctr(q2, k1))
+    ### END SOLUTION
+
+# %% nbgrader={"grade": true, "grade_id": "check-symmetric_moco_v3", "locked": true, "points": 8, "schema_version": 3, "solution": false, "task": false} sslcourse={"role": "check", "of": "symmetric_moco_v3"}
+eye = torch.eye(2, requires_grad=True)
+loss = symmetric_moco_v3(eye, eye, torch.eye(2), torch.eye(2), 1.0)
+assert isinstance(loss, Tensor), f"return a tensor, not a {type(loss).__name__}"
+assert loss.shape == (), f"return one number, yours has shape {tuple(loss.shape)}"
+assert abs(loss - 1.2530) < 1e-3, f"expected 1.2530, got {loss:.4f}. 0.6265: the factor 2 tau, or one of the two terms, is missing"
+swapped = symmetric_moco_v3(eye, eye, eye.flip(0), torch.eye(2), 1.0)
+assert abs(swapped - 3.2530) < 1e-3, f"other keys for view 1: expected 3.2530, got {swapped:.4f}; q1 looks among k2, q2 among k1"
+key = torch.eye(2, requires_grad=True)
+symmetric_moco_v3(eye, eye, key, key).backward()
+assert key.grad is None, "a gradient reaches the keys: detach them"
+print("symmetric_moco_v3: the public checks pass")
+
 # %% [markdown] nbgrader={"grade": true, "grade_id": "open-question", "locked": false, "points": 15, "schema_version": 3, "solution": true, "task": false} sslcourse={"role": "open"}
-# ## 7. Open question
+# ## 11. Open question
 # *Difficulty 4, importance 4, 20 minutes, 15 points. Graded 0 / 5 / 10 / 15.*
 #
-# SimCLR compares each view with the other $2N - 2$ views of the same batch. You have one GPU on which a batch of 256 fits.
-# Propose a way to compare with more negatives without a bigger batch, say what it costs or breaks, and describe **one
-# measurement** that would tell you whether more negatives help at all.
+# MoCo v3 dropped the queue. Under which budget of memory and batch size would you bring it back? Say what the queue would cost
+# or break there, and describe **one measurement** that would tell you whether it helps.
 #
 # ### BEGIN SOLUTION
-# 15: a mechanism that works (a queue of past embeddings, a memory bank, gathering over several GPUs, gradient caching),
-# what it breaks (stale keys, hence a slowly moving encoder; memory; batch-norm leakage), and a measurement that changes only
-# the number of negatives (same steps, same images, at least three seeds, kNN or linear accuracy with an interval).
-# 10: mechanism and cost, but the measurement changes more than one thing or has no spread. 5: a mechanism only.
-# 0: "use a larger batch", or nothing. Gradient accumulation alone adds no negatives: 5 at most if it is proposed for that.
+# 15: a budget in numbers under which the batch cannot supply the negatives (one GPU, batch 256 and less: 255 negatives against
+# thousands in a queue of K x D x 4 bytes, which costs nothing beside the activations); what it costs or breaks (stale keys, hence
+# a slow encoder and a second set of weights; keys of the same image in the queue in small datasets; batch-norm leakage); and a
+# measurement that changes only the number of negatives (same steps, images and momentum, queue on and off, at least three seeds,
+# kNN or linear accuracy with an interval). 10: budget and cost, but the measurement changes more than one thing or has no spread.
+# 5: one of the three only. 0: "when the batch is small", or nothing.
 # ### END SOLUTION

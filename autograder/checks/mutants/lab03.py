@@ -1,5 +1,6 @@
 """Known-wrong and other right answers of lab 3. A wrong one is one edit of the solution's cell."""
 
+from autograder.checks.mutants import lab03_moco
 from autograder.rubric import Right, Wrong
 
 WRONG = [
@@ -123,77 +124,6 @@ WRONG = [
         "    v1 = t(x)\n",
         "    v1 = t(x)\n    x.mul_(1).add_(1).sub_(1 - 1e-3)\n",
         "x is changed in place between the two calls.",
-    ),
-    # nt_xent_loop
-    Wrong(
-        "nt_xent_loop",
-        "positive_next_row",
-        "        j = (i + n) % (2 * n)\n",
-        "        j = i + 1 if i % 2 == 0 else i - 1\n",
-        "your positive is the neighbouring row; with [view1; view2] it is row i + N (or i - N).",
-    ),
-    Wrong(
-        "nt_xent_loop",
-        "self_in_denominator",
-        " if k != i])",
-        "])",
-        "the anchor itself is still in the denominator: leave k = i out.",
-    ),
-    Wrong(
-        "nt_xent_loop",
-        "positive_not_in_denominator",
-        " if k != i])",
-        " if k not in (i, j)])",
-        "the positive is missing from the denominator: the sum runs over all k other than i.",
-    ),
-    Wrong(
-        "nt_xent_loop",
-        "divided_by_n",
-        "    return torch.stack(losses).mean()",
-        "    return torch.stack(losses).sum() / n",
-        "you divide by N, but 2N views were anchors.",
-    ),
-    Wrong(
-        "nt_xent_loop",
-        "one_direction",
-        "    for i in range(2 * n):\n",
-        "    for i in range(n):\n",
-        "only the first views are anchors; the second views are anchors, too.",
-    ),
-    Wrong(
-        "nt_xent_loop",
-        "tau_multiplied",
-        " / tau\n",
-        " * tau\n",
-        "the temperature multiplies the similarities; it has to divide them.",
-    ),
-    Wrong(
-        "nt_xent_loop",
-        "tau_only_below",
-        " - s[i, j])",
-        " - s[i, j] * tau)",
-        "the temperature is missing from the similarity of the positive.",
-    ),
-    Wrong(
-        "nt_xent_loop",
-        "not_normalised",
-        "cosine_similarity_matrix(torch.cat([z1, z2]))",
-        "(lambda z: z @ z.T)(torch.cat([z1, z2]))",
-        "these are plain dot products: the embeddings are not normalised.",
-    ),
-    Wrong(
-        "nt_xent_loop",
-        "negated",
-        "torch.logsumexp(others, dim=0) - s[i, j]",
-        "s[i, j] - torch.logsumexp(others, dim=0)",
-        "the sign is wrong: this is the log-probability, the loss is its negative.",
-    ),
-    Wrong(
-        "nt_xent_loop",
-        "gradient_lost",
-        "    return torch.stack(losses).mean()",
-        "    return torch.tensor([loss.item() for loss in losses], dtype=z1.dtype).mean()",
-        "the losses pass through .item(), so no gradient comes back.",
     ),
     # nt_xent_masks
     Wrong(
@@ -356,6 +286,8 @@ WRONG = [
     ),
 ]
 
+WRONG += lab03_moco.WRONG
+
 RIGHT = [
     Right(
         "cosine_similarity_matrix",
@@ -381,38 +313,6 @@ def cosine_similarity_matrix(a, b=None):
     ),
     Right("two_views", "one_line", "def two_views(x, t):\n    return t(x), t(x)\n"),
     Right("two_views", "list", "def two_views(x, t):\n    return tuple([t(x.clone()) for _ in range(2)])\n"),
-    Right(
-        "nt_xent_loop",
-        "plain_exp",
-        """
-def nt_xent_loop(z1, z2, tau):
-    z = F.normalize(torch.cat([z1, z2]), dim=1)
-    total = 0.0
-    for i in range(len(z)):
-        denominator = 0.0
-        for k in range(len(z)):
-            if k != i:
-                denominator = denominator + torch.exp(torch.dot(z[i], z[k]) / tau)
-        total = total - torch.log(torch.exp(torch.dot(z[i], z[i - len(z1)]) / tau) / denominator)
-    return total / len(z)
-""",
-    ),
-    Right(
-        "nt_xent_loop",
-        "deleted_column",
-        """
-def nt_xent_loop(z1, z2, tau):
-    n = z1.shape[0]
-    logits = cosine_similarity_matrix(torch.cat((z1, z2), 0)) / tau
-    loss = []
-    for i, row in enumerate(logits):
-        keep = torch.cat((row[:i], row[i + 1:]))
-        target = i + n if i < n else i - n
-        loss.append(-F.log_softmax(torch.cat((row[target:target + 1], keep)), 0)[0] if False
-                    else torch.log(torch.exp(keep - keep.max()).sum()) + keep.max() - row[target])
-    return sum(loss) / len(loss)
-""",
-    ),
     Right(
         "nt_xent_masks",
         "indices",
@@ -460,15 +360,15 @@ def nt_xent(z1, z2, tau=0.5):
     ),
 ]
 
+RIGHT += lab03_moco.RIGHT
+
 # Automatic mutations that no check can kill, because they change nothing that the exercise asks for.
 EQUIVALENT = {
     "cosine_similarity_matrix: a = F.normalize(a)": "dim=1 is the default",
     "cosine_similarity_matrix: b = F.normalize(b)": "dim=1 is the default",
     "two_views: v1 = t(x.detach())": "images carry no gradient",
     "two_views: v2 = t(x.detach())": "images carry no gradient",
-    "nt_xent_loop: n = len(z1.detach())": "a length has no gradient",
-    "nt_xent_loop: j = (i - n) % (2 * n)": "i + N and i - N are the same modulo 2N",
     "nt_xent_masks: positive = self_pairs.roll(n, dims=0)": "the mask is symmetric",
     "nt_xent: positive, candidates = nt_xent_masks(len(z1.detach()))": "a length has no gradient",
     "nt_xent: log_denominator = logits.masked_fill(~candidates, -math.inf).logsumexp(dim=0)": "logits are symmetric",
-}
+} | lab03_moco.EQUIVALENT
