@@ -199,7 +199,7 @@ loss = nt_xent(z1, z2, 1.0)
 assert isinstance(loss, Tensor), f"return a tensor, not a {type(loss).__name__}"
 assert loss.shape == (), f"return one number, yours has shape {tuple(loss.shape)}"
 assert abs(loss - 0.5514) < 1e-3, (
-    f"expected 0.5514, got {loss:.4f}. 0.8617: the anchor is its own candidate; 0.6931: normalise; "
+    f"expected 0.5514, got {loss:.4f}. 0.8617: the diagonal is still in the denominator; 0.6931: normalise; "
     "1.1029: the sum is over 2N but the division by N; 1.5514: the positive is the wrong row"
 )
 assert abs(nt_xent(z1, z2) - 0.2395) < 1e-3, f"without a tau it is 0.5: expected 0.2395, got {nt_xent(z1, z2):.4f}"
