@@ -5,7 +5,9 @@ import os
 import re
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import yaml
@@ -15,6 +17,8 @@ BOOK = ROOT / "book"
 sys.path.append(str(BOOK / "_ext"))
 
 import page_cache  # noqa: E402
+import parts as course_parts  # noqa: E402
+import repository  # noqa: E402
 
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
@@ -155,8 +159,92 @@ def test_built_pages_are_offline_and_described() -> None:
         pictures = [
             tag for tag in re.findall(r"<img\b[^>]*>", html) if "logo__image" not in tag
         ]  # its title is beside it
-        bare = [tag for tag in pictures if not re.search(r'\balt="[^"]+"', tag)]
+        said = r'\balt="(?![^"]*\.(?:png|svg)")[^"]{20,}"'  # by default the alternative text is the file's name
+        bare = [tag for tag in pictures if not re.search(said, tag)]
         assert not bare, f"{page.name}: a picture without alternative text: {bare[0][:200]}"
+
+
+def anchors_and_links(page: Path) -> tuple[set[str], list[str]]:
+    """The names that a built page defines, and the targets of its links, pictures, scripts and styles."""
+    html = re.sub(r"<script(?![^>]*\bsrc=).*?</script>", "", page.read_text(encoding="utf-8"), flags=re.S)
+    tags = re.findall(r"<[a-zA-Z][^>]*>", html)
+    names = {name for tag in tags for name in re.findall(r"""\s(?:id|name)=["']([^"']+)["']""", tag)}
+    targets = [target for tag in tags for target in re.findall(r"""\s(?:href|src)=["']([^"']*)["']""", tag)]
+    return names, [unescape(target) for target in targets]
+
+
+def test_links_inside_the_built_book_lead_somewhere() -> None:
+    """Every file that a page links to exists, and so does every place in it."""
+    folder = ROOT / "_build" / "html"
+    pages = {page.resolve(): anchors_and_links(page) for page in folder.rglob("*.html")}
+    if not pages:
+        pytest.skip("the book has not been built here: make book")
+    broken = []
+    for page, (_, links) in pages.items():
+        for link in links:
+            if re.match(r"[a-z]+:|//", link):
+                continue
+            file, _, place = unquote(link).partition("#")
+            target = (page.parent / file.split("?")[0]).resolve() if file else page
+            if not target.exists():
+                broken.append(f"{page.relative_to(folder)}: {link}")
+            elif place and target in pages and place not in pages[target][0]:
+                broken.append(f"{page.relative_to(folder)}: {link} (no such place)")
+    assert not broken, broken[:10]
+
+
+# --- the parts, their labs, and where the book is published ----------------------------------------------------------
+
+
+def test_every_part_has_a_card_and_a_page_or_is_to_come() -> None:
+    known = course_parts.parts(ROOT)
+    assert [part.number for part in known] == list(range(15))
+    assert "```{part-cards}" in (BOOK / "index.md").read_text()
+    for part in known:
+        card = course_parts.card(part)
+        assert part.title in card
+        assert len(part.blurb.split()) >= 4
+        assert ("part-ready" in card) == bool(part.chapter) == (f"book/{part.chapter}" in LISTED)
+        assert ("to come" in card) != bool(part.chapter)
+        assert bool(part.lab) == (part.minutes > 0)
+    assert {part.chapter for part in known if part.chapter} == {page.stem for page in CHAPTERS}
+
+
+def test_a_part_without_files_is_to_come(tmp_path: Path) -> None:
+    (tmp_path / "book").mkdir()
+    assert all("part-later" in course_parts.card(part) for part in course_parts.parts(tmp_path))
+    (tmp_path / "book" / "03-other.md").touch()
+    third = course_parts.parts(tmp_path)[3]
+    assert third.chapter == "03-other"
+    assert ":link: 03-other" in course_parts.card(third)
+
+
+def test_downloaded_lab_installs_the_course_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = json.loads((ROOT / "labs/00_warmup/00_warmup.ipynb").read_text())
+    for address, source in {"": "*.whl", "someone/course": "git+https://github.com/someone/course"}.items():
+        changed = repository.with_install_cell(notebook, address)
+        code = [cell for cell in changed["cells"] if cell["cell_type"] == "code"]
+        assert source in "".join(code[0]["source"])
+        assert [cell for cell in changed["cells"] if cell["id"] != "install"] == notebook["cells"]
+
+
+@pytest.mark.parametrize(
+    ("origin", "name"),
+    [
+        ("https://github.com/someone/course.git", "someone/course"),
+        ("git@github.com:someone/course.git", "someone/course"),
+        ("https://github.com/someone/course", "someone/course"),
+        ("/srv/git/course", ""),
+    ],
+)
+def test_address_of_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, origin: str, name: str) -> None:
+    for variable in ("SSLCOURSE_REPOSITORY", "GITHUB_REPOSITORY"):
+        monkeypatch.delenv(variable, raising=False)
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    subprocess.run(["git", "-C", str(tmp_path), "remote", "add", "origin", origin], check=True)
+    assert repository.find_repository(tmp_path) == name
+    monkeypatch.setenv("SSLCOURSE_REPOSITORY", "other/fork")
+    assert repository.find_repository(tmp_path) == "other/fork"
 
 
 # --- the page cache ---------------------------------------------------------------------------------------------------
