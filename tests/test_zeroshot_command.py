@@ -1,5 +1,6 @@
 """`sslcourse zeroshot`: a table and a picture for images and labels; bad input is one sentence and exit code 2."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks import shipped as script
 from sslcourse.cli import main
 from sslcourse.data.captioned import captioned
 from sslcourse.data.preprocess import clip_preprocess
@@ -16,6 +18,7 @@ from sslcourse.errors import InputError
 from sslcourse.evaluate.zeroshot import prompt_logits, zero_shot_weights
 from sslcourse.methods.clip import CLIP
 from sslcourse.methods.siglip import SigLIP
+from sslcourse.segment.files import load_tiny
 from sslcourse.train import fit
 from sslcourse.zoo.weights import SHIPPED, shipped, write_half
 from sslcourse.zoo.words import word_model
@@ -130,11 +133,18 @@ def test_half_of_the_bytes_give_nearly_the_same_embeddings(runs: dict[str, Path]
         write_half(tmp_path / "none", path)
 
 
-def test_every_shipped_file_is_small_and_loads() -> None:
-    for name in SHIPPED:
-        try:
-            path = shipped(name)
-        except InputError:
-            pytest.skip("no checkout: weights/ is not here")
-        assert path.stat().st_size <= 3_000_000
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_file_is_small_and_loads(name: str) -> None:
+    try:
+        path = shipped(name)
+    except InputError:
+        pytest.skip(f"no checkout: weights/{name}.safetensors is not here")
+    assert path.stat().st_size <= 3_000_000
+    if name == "tiny_sam":
+        assert load_tiny().image_size == 128
+    else:
         assert word_model(name).text(["a red star"]).shape[0] == 1
+
+
+def test_the_page_of_the_shipped_files_is_of_their_results() -> None:
+    assert script.PAGE.read_text() == script.page(json.loads(script.KEPT.read_text()))

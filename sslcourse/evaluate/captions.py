@@ -1,11 +1,9 @@
 """What a model of images and words knows of captioned images: pairs it never saw together, and which caption is whose.
 
-python -m sslcourse.evaluate.captions MODEL [COCO.ZIP]     # the numbers of weights/README.md, as a table
+`python -m benchmarks.shipped` writes these numbers of the small CLIP into weights/README.md.
 """
 
-import sys
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +15,7 @@ from sslcourse.data.shapes import Shapes
 from sslcourse.errors import InputError
 from sslcourse.evaluate.result import Result, accuracy, mean_result
 from sslcourse.evaluate.zeroshot import clip_retrieval_recall, prompt_logits, zero_shot_weights
-from sslcourse.zoo.words import WordModel, word_model
+from sslcourse.zoo.words import WordModel
 
 TEMPLATES = ("a {}", "a photo of a {}")  # how captions of the world name one object
 
@@ -61,7 +59,7 @@ def caption_recall(model: WordModel, images: Images, k: int = 1, *, group: int =
         group: images of a group, whose captions compete.
 
     Returns:
-        "image_to_text" and "text_to_image", with intervals over groups.
+        "image_to_text" and "text_to_image", with intervals over images.
     """
     if not images.captions or not 1 < group <= len(images):
         raise InputError(f"caption_recall needs captions and a group of 2 to {len(images)} images; got {group}.")
@@ -69,13 +67,12 @@ def caption_recall(model: WordModel, images: Images, k: int = 1, *, group: int =
     with torch.no_grad():
         txt = model.text([texts[0] for texts in images.captions[:n]])
     img = model.embed(_pil(images.subset(torch.arange(n))))
-    own = [[i] for i in range(group)]
     found = {}
     for name, queries, keys in (("image_to_text", img, txt), ("text_to_image", txt, img)):
-        parts = pairwise(accumulate([group] * (n // group), initial=0))
-        each = torch.stack([clip_retrieval_recall(queries[a:b], keys[a:b], own, k) for a, b in parts])
+        groups = zip(queries.split(group), keys.split(group), strict=True)
+        each = [clip_retrieval_recall(q[None], part, [[i]], k) for some, part in groups for i, q in enumerate(some)]
         detail = {"protocol": "caption_recall", "k": k, "among": group, "direction": name}
-        found[name] = mean_result(f"{name} recall@{k} of {group}", each, "groups", detail)
+        found[name] = mean_result(f"{name} recall@{k} of {group}", torch.stack(each), "images", detail)
     return found
 
 
@@ -113,15 +110,3 @@ def captioned_results(model: WordModel, *, n: int = 1000, size: int = 32) -> lis
 
 def _pil(images: Images) -> list[Image.Image]:
     return [Image.fromarray(image.permute(1, 2, 0).cpu().numpy()) for image in images.images]
-
-
-if __name__ == "__main__":
-    from sslcourse.data.load import load_images
-
-    asked = word_model(sys.argv[1], truncate=True)
-    table = captioned_results(asked)
-    for archive in sys.argv[2:]:
-        photographs = load_images(archive, size=64)
-        table += [r for k in (1, 5, 10) for r in caption_recall(asked, photographs, k).values()]  # type: ignore[arg-type]
-    for result in table:
-        print(result, {key: round(result.detail[key], 3) for key in ("shape", "colour") if key in result.detail})

@@ -1,0 +1,101 @@
+"""What the small models of weights/ can do, on scenes that they have not seen. Writes weights/README.md.
+
+    python -m benchmarks.shipped [NAME ...] [--coco PATH/coco.zip]
+
+measures the named models (all that are there by default) and keeps the results in weights/results.json.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from sslcourse.errors import InputError
+from sslcourse.evaluate.result import Result, from_json, mean_result, to_json
+from sslcourse.zoo.weights import SHIPPED, shipped
+
+FOLDER = Path(__file__).parent.parent / "weights"
+KEPT, PAGE = FOLDER / "results.json", FOLDER / "README.md"
+SCENES = 200  # that the segmenter is scored on
+
+
+def words(name: str, coco: str | None) -> list[Result]:
+    """Zero-shot accuracy, recall and relations on scenes of the test split; recall on photographs, if given."""
+    from sslcourse.data.load import load_images
+    from sslcourse.evaluate.captions import caption_recall, captioned_results
+    from sslcourse.zoo.words import word_model
+
+    model = word_model(name, truncate=True)
+    table = captioned_results(model)
+    if coco:
+        photographs = load_images(coco, size=64)
+        for k in (1, 10):
+            found = caption_recall(model, photographs, k).values()  # type: ignore[arg-type]
+            table += [Result(f"photographs, {r.name}", r.value, r.low, r.high, r.n, r.over, r.detail) for r in found]
+    return table
+
+
+def clicks_and_boxes(name: str) -> list[Result]:
+    """Mean IoU of wholes, emblems and dots: a click (best of three masks, and the chosen one), three clicks, a box."""
+    from sslcourse.segment.files import load_tiny
+    from sslcourse.segment.scenes import draw_scenes
+    from sslcourse.segment.scoring import box_ious, click_ious
+    from sslcourse.segment.train import PARTS
+
+    model = load_tiny(name=name)
+    scenes = draw_scenes(SCENES, "test", presets=("captions",))
+    table = []
+    for part, what in enumerate(PARTS):
+        oracle, chosen = click_ious(model, scenes, part, clicks=3)
+        prompts = {
+            "one click, best of three masks": oracle,
+            "one click, the mask with the largest predicted IoU": chosen[:, 0],
+            "three clicks": chosen[:, 2],
+            "box": box_ious(model, scenes, part),
+        }
+        for prompt, each in prompts.items():
+            table.append(mean_result(f"{what}, {prompt}: IoU", each, f"{what}s", {"part": what, "prompt": prompt}))
+    return table
+
+
+def page(kept: dict[str, list[dict[str, object]]]) -> str:
+    """weights/README.md."""
+    lines = [
+        "# Small trained models",
+        "",
+        "Chapters and labs start from these; they know the embedded world `Shapes` and nothing else. Half precision, "
+        "not part of the wheel. `make weights` trains them again (half an hour on two CPU cores); a program that was "
+        "installed without a checkout finds them in the folder that `SSLCOURSE_WEIGHTS` names. Written by "
+        "`python -m benchmarks.shipped`; no number here is typed.",
+    ]
+    for name, rows in kept.items():
+        size = (FOLDER / f"{name}.safetensors").stat().st_size
+        lines += ["", f"## {name}", "", f"{size / 1e6:.1f} MB, made by `{SHIPPED[name]}`.", ""]
+        lines += ["| on held-out data | value | 95 % interval | n |", "|---|---|---|---|"]
+        for r in map(from_json, rows):
+            lines.append(f"| {r.name} | {r.value:.3f} | {r.interval} | {r.counted} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.shipped", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SHIPPED)}")
+    parser.add_argument("--coco", metavar="PATH", help="photographs with captions, to show what the CLIP does not know")
+    options = parser.parse_args()
+    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    for name in options.names or [name for name in SHIPPED if (FOLDER / f"{name}.safetensors").exists()]:
+        shipped(name)  # is there such a name, and its file?
+        results = words(name, options.coco) if name.startswith("clip") else clicks_and_boxes(name)
+        kept[name] = [to_json(r) for r in results]
+        print("\n".join(map(str, results)))
+    kept = {name: kept[name] for name in SHIPPED if name in kept}
+    KEPT.write_text(json.dumps(kept, indent=1) + "\n")
+    PAGE.write_text(page(kept))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        print(f"sslcourse: {error}", file=sys.stderr)
+        sys.exit(2)
