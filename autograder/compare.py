@@ -87,6 +87,8 @@ def fresh_copy(value: Any, *, leaf: Callable[[Tensor], Any] = lambda t: t) -> An
         return leaf(value.detach().clone().requires_grad_(value.requires_grad))
     if isinstance(value, Fresh):
         return value.make()
+    if isinstance(value, torch.Generator):
+        return torch.Generator().manual_seed(value.initial_seed())
     if isinstance(value, list | tuple):
         return type(value)(fresh_copy(v, leaf=leaf) for v in value)
     if isinstance(value, dict):
@@ -262,6 +264,8 @@ def reproduces(record: Record, function: Callable[..., Any]) -> float:
     if theirs.error or ours.error:
         same = theirs.error and ours.error and theirs.error.get("type") == ours.error["type"]
         return 0.1 if same else 0.0
+    if record.side_effects and theirs.drew and ours.drew:  # both rolled other dice, so their values cannot agree
+        return 1.0
     if difference(theirs.value, ours.value) is not None:
         return 0.0
     if record.grad and gradient_difference(theirs.grads or [], ours.grads or []) is not None:

@@ -153,6 +153,10 @@ class Draw:
         """One integer in [low, high)."""
         return int(self.integers(low, high, 1))
 
+    def generator(self) -> torch.Generator:
+        """A CPU generator at the start of its sequence; every run of a check starts it there."""
+        return torch.Generator().manual_seed(self.integer(0, 1 << 31))
+
     def permutation(self, n: int) -> Tensor:
         """A random order of 0 .. n - 1, never the identity for n > 1."""
         order = torch.randperm(n, generator=self._generator)

@@ -126,6 +126,8 @@ class _Encoder:
             return {"$": "dtype", "is": str(v).removeprefix("torch.")}
         if isinstance(v, Ref):
             return {"$": "ref", "key": v.key}
+        if isinstance(v, torch.Generator):  # where it stands in its sequence does not cross: pass a new one
+            return {"$": "generator", "seed": v.initial_seed() % (1 << 62)}
         if isinstance(v, list):
             return [self.value(x, depth + 1) for x in v]
         if isinstance(v, tuple):
@@ -191,6 +193,8 @@ class _Decoder:
             return DTYPES[inner]
         if kind == "ref" and isinstance(v.get("key"), str):
             return Ref(v["key"])
+        if kind == "generator" and type(v.get("seed")) is int and 0 <= v["seed"] < 1 << 62:
+            return torch.Generator().manual_seed(v["seed"])
         if kind == "tuple" and isinstance(inner, list):
             return tuple(self.value(x, depth + 1) for x in inner)
         if kind == "dict" and isinstance(inner, list):

@@ -48,6 +48,17 @@ def test_layout_and_gradient_flag() -> None:
     assert not round_trip(torch.zeros(2)).requires_grad
 
 
+def test_a_generator_starts_its_sequence_on_the_other_side() -> None:
+    sent = torch.Generator().manual_seed(2**61 + 7)
+    first = torch.rand(3, generator=sent)
+    got = round_trip([sent])[0]
+    assert torch.equal(torch.rand(3, generator=got), first)
+    for seed in (-1, 1 << 62, "1", None, True):
+        header = json.dumps({"$": "generator", "seed": seed}).encode()
+        with pytest.raises(wire.WireError):
+            wire.decode(header, b"")
+
+
 def test_what_does_not_cross_is_named() -> None:
     got = round_trip({"a": object(), "b": {1, 2}, "c": 1 << 80, "d": torch.nn.Linear(1, 1)})
     assert [v.type_name for v in got.values()] == [

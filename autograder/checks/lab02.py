@@ -1,0 +1,424 @@
+"""Hidden checks of lab 2 (contrastive losses): one property each. Inputs are drawn anew for every hand-in."""
+
+import torch
+from torch import Tensor
+
+from autograder.rubric import Draw, worth
+from autograder.student import Student
+from autograder.wire import Scattered
+
+# -------------------------------------------------------------------------------------------- chopra_contrastive
+
+
+def pairs(draw: Draw, n: int) -> tuple[Tensor, Tensor]:
+    """Distances on both sides of the margin 1, and labels with both kinds on both sides."""
+    d = torch.cat([draw.uniform(n, low=0.05, high=0.9), draw.uniform(n, low=1.2, high=3.0)])
+    return d, torch.arange(2 * n) % 2
+
+
+@worth(3, "chopra_contrastive", "both kinds of pairs, near and far, averaged over all")
+def test_chopra_values(student: Student, draw: Draw) -> None:
+    student.same(*pairs(draw, 6), 1.0)
+
+
+@worth(1, "chopra_contrastive", "a pair of one kind only pays its own term")
+def test_chopra_kinds(student: Student, draw: Draw) -> None:
+    d, _ = pairs(draw, 5)
+    student.same(d, torch.ones(10), 1.0)
+    student.same(d, torch.zeros(10), 1.0)
+
+
+@worth(1, "chopra_contrastive", "any margin; 1 when none is given")
+def test_chopra_margin(student: Student, draw: Draw) -> None:
+    d, same = pairs(draw, 5)
+    student.same(d, same)
+    student.same(d, same, margin=2.5)
+
+
+@worth(2, "chopra_contrastive", "the gradient with respect to the distances")
+def test_chopra_gradient(student: Student, draw: Draw) -> None:
+    d, same = pairs(draw, 5)
+    student.same(d.requires_grad_(), same, 1.5, grad=True)
+
+
+@worth(1, "chopra_contrastive", "labels of type bool, one pair, float64; inputs stay as they are")
+def test_chopra_edges(student: Student, draw: Draw) -> None:
+    d, same = pairs(draw, 4)
+    student.same(d, same.bool(), 1.0)
+    student.same(d[:1].double(), torch.zeros(1), 1.0)
+    student.pure(d, same, 2.0)
+
+
+# -------------------------------------------------------------------------------------------- batch_hard_triplet
+
+
+def three_classes(draw: Draw, n: int = 4) -> tuple[Tensor, Tensor]:
+    """Three classes of n that overlap, in a random order."""
+    y = torch.arange(3).repeat_interleave(n)[draw.permutation(3 * n)]
+    return draw.normal(3 * n, 5) + y[:, None] * 0.4, y
+
+
+@worth(3, "batch_hard_triplet", "the hardest positive and the hardest negative of every anchor")
+def test_triplet_values(student: Student, draw: Draw) -> None:
+    student.same(*three_classes(draw), 5.0)
+
+
+@worth(2, "batch_hard_triplet", "solved anchors count as 0; margin 0.2 when none is given")
+def test_triplet_solved(student: Student, draw: Draw) -> None:
+    z, y = three_classes(draw)
+    z[y == 0] += 30
+    student.same(z, y, 0.5)
+    student.same(z, y)
+
+
+@worth(3, "batch_hard_triplet", "an anchor without a positive or without a negative does not count")
+def test_triplet_alone(student: Student, draw: Draw) -> None:
+    z, y = three_classes(draw, 3)
+    y[draw.permutation(9)[:2]] = torch.tensor([7, 8])
+    student.same(z, y, 5.0)
+    student.same(z, torch.arange(9), 5.0)
+    student.same(z, torch.zeros(9, dtype=torch.long), 5.0)
+
+
+@worth(3, "batch_hard_triplet", "the gradient, also where two points coincide")
+def test_triplet_gradient(student: Student, draw: Draw) -> None:
+    z, y = three_classes(draw, 3)
+    student.same(z.clone().requires_grad_(), y, 5.0, grad=True)
+    twins = torch.cat([z, z[:1] + 30, z[:1] + 30])  # far away, so that nobody has two nearest negatives
+    student.same(twins.requires_grad_(), torch.cat([y, torch.tensor([9, 9])]), 5.0, grad=True)
+
+
+@worth(1, "batch_hard_triplet", "labels of any value, float64, memory with gaps; inputs stay as they are")
+def test_triplet_edges(student: Student, draw: Draw) -> None:
+    z, y = three_classes(draw, 2)
+    student.same(Scattered(z.double()), 100 * y - 7, 5.0)
+    student.pure(z, y, 1.0)
+
+
+# -------------------------------------------------------------------------------------------------------- n_pair
+
+
+@worth(2, "n_pair", "every anchor picks its own positive among all")
+def test_n_pair_values(student: Student, draw: Draw) -> None:
+    student.same(draw.normal(6, 8), draw.normal(6, 8))
+
+
+@worth(1, "n_pair", "longer vectors count more: nothing is normalised")
+def test_n_pair_lengths(student: Student, draw: Draw) -> None:
+    lengths = draw.uniform(5, 1, low=0.2, high=3)
+    student.same(draw.unit(5, 6) * lengths, draw.unit(5, 6))
+
+
+@worth(2, "n_pair", "the regulariser: mean squared length of all 2N")
+def test_n_pair_regulariser(student: Student, draw: Draw) -> None:
+    student.same(2 * draw.normal(4, 6), draw.normal(4, 6), l2=draw.integer(1, 9) / 10)
+
+
+@worth(1, "n_pair", "the gradient of anchors and positives")
+def test_n_pair_gradient(student: Student, draw: Draw) -> None:
+    student.same(draw.normal(5, 4).requires_grad_(), draw.normal(5, 4).requires_grad_(), 0.02, grad=True)
+
+
+@worth(1, "n_pair", "logits of 1000, two pairs, float64; inputs stay as they are")
+def test_n_pair_edges(student: Student, draw: Draw) -> None:
+    student.same(100 * draw.normal(3, 8), 100 * draw.normal(3, 8))
+    student.same(draw.normal(2, 3, dtype=torch.float64), Scattered(draw.normal(2, 3, dtype=torch.float64)), 0.1)
+    student.pure(draw.normal(3, 4), draw.normal(3, 4), 0.1)
+
+
+# ------------------------------------------------------------------------------------------------------ info_nce
+
+
+@worth(3, "info_nce", "negatives of the batch: the other keys")
+def test_info_nce_batch(student: Student, draw: Draw) -> None:
+    student.same(draw.unit(6, 8), draw.unit(6, 8), None, 0.5)
+    student.same(draw.unit(9, 4), draw.unit(9, 4), None, 1.0)
+
+
+@worth(3, "info_nce", "negatives shared by all queries, (M, D), in place of the batch's")
+def test_info_nce_queue(student: Student, draw: Draw) -> None:
+    student.same(draw.unit(4, 6), draw.unit(4, 6), draw.unit(11, 6), 0.5)
+
+
+@worth(2, "info_nce", "negatives of each query, (N, M, D)")
+def test_info_nce_own(student: Student, draw: Draw) -> None:
+    student.same(draw.unit(4, 6), draw.unit(4, 6), draw.unit(20, 6).view(4, 5, 6), 0.5)
+
+
+@worth(1, "info_nce", "the temperature: 0.1 when none is given, any other when it is")
+def test_info_nce_temperature(student: Student, draw: Draw) -> None:
+    q, k = draw.unit(5, 6), draw.unit(5, 6)
+    student.same(q, k)
+    student.same(q, k, draw.unit(7, 6), tau=0.07)
+
+
+@worth(2, "info_nce", "the lengths of queries, keys and negatives do not matter")
+def test_info_nce_scale(student: Student, draw: Draw) -> None:
+    lengths = 10.0 ** draw.uniform(5, 1, low=-2, high=2)
+    student.same(draw.normal(5, 6) * lengths, draw.normal(5, 6) * 3, None, 0.5)
+    student.same(draw.normal(5, 6), draw.normal(5, 6) * lengths, 4 * draw.normal(8, 6), 0.5)
+    student.same(draw.normal(2, 6), draw.normal(2, 6), 4 * draw.normal(6, 6).view(2, 3, 6), 0.5)
+
+
+@worth(2, "info_nce", "the gradient of queries, keys and negatives")
+def test_info_nce_gradient(student: Student, draw: Draw) -> None:
+    new = lambda *shape: draw.normal(*shape).requires_grad_()  # noqa: E731
+    student.same(new(5, 7), new(5, 7), None, 0.5, grad=True)
+    student.same(new(3, 4), new(3, 4), new(6, 4), 0.5, grad=True)
+    student.same(new(3, 4), new(3, 4), new(3, 5, 4), 0.5, grad=True)
+
+
+@worth(1, "info_nce", "temperature 0.01: value and gradient stay finite and right")
+def test_info_nce_cold(student: Student, draw: Draw) -> None:
+    q = draw.normal(5, 4)
+    k = (-q + 0.1 * draw.normal(5, 4)).requires_grad_()
+    student.same(q.clone().requires_grad_(), k, q + 0.1 * draw.normal(5, 4), 0.01, grad=True)
+    student.same(q.clone().requires_grad_(), k, None, 0.01, grad=True)
+
+
+@worth(1, "info_nce", "one query, as many negatives as queries, float64, memory with gaps; inputs stay as they are")
+def test_info_nce_edges(student: Student, draw: Draw) -> None:
+    wide = Scattered(draw.unit(3, 6, dtype=torch.float64))
+    student.same(draw.unit(1, 4), draw.unit(1, 4), draw.unit(3, 4), 0.5)
+    student.same(wide, draw.unit(3, 6, dtype=torch.float64), draw.unit(3, 6, dtype=torch.float64), 0.5)
+    student.pure(2 * draw.unit(3, 4), 2 * draw.unit(3, 4), 2 * draw.unit(3, 4), 0.5)
+
+
+# ------------------------------------------------------------------------------------------------ hcl_reweighted
+
+
+def similarities(draw: Draw, a: int, m: int) -> tuple[Tensor, Tensor]:
+    """Cosines: positives above most of the negatives, so that neither term vanishes."""
+    return draw.uniform(a, low=0.3, high=0.9), draw.uniform(a, m, low=-0.6, high=0.8)
+
+
+@worth(2, "hcl_reweighted", "beta = tau_plus = 0: InfoNCE")
+def test_hcl_plain(student: Student, draw: Draw) -> None:
+    student.same(*similarities(draw, 5, 7), 0.5, 0.0, 0.0)
+
+
+@worth(2, "hcl_reweighted", "negatives weighed by hardness, with mean 1")
+def test_hcl_hard(student: Student, draw: Draw) -> None:
+    student.same(*similarities(draw, 5, 7), 1.0, 1.0, 0.0)
+    student.same(*similarities(draw, 4, 9), 0.3, 2.0, 0.0)
+
+
+@worth(2, "hcl_reweighted", "the correction for false negatives, and its floor; defaults 0.5, 1 and 0.1")
+def test_hcl_debiased(student: Student, draw: Draw) -> None:
+    pos, neg = similarities(draw, 5, 7)
+    student.same(pos, neg, 0.5, 0.0, 0.1)
+    student.same(pos, neg)
+    student.same(pos, neg - 0.3, 0.5, 0.5, 0.6)
+
+
+@worth(2, "hcl_reweighted", "the gradient, through the weights too")
+def test_hcl_gradient(student: Student, draw: Draw) -> None:
+    pos, neg = similarities(draw, 5, 7)
+    student.same(pos.requires_grad_(), neg.requires_grad_(), 0.5, 1.0, 0.02, grad=True)
+
+
+@worth(1, "hcl_reweighted", "temperature 0.01: value and gradient stay finite and right")
+def test_hcl_cold(student: Student, draw: Draw) -> None:
+    pos, neg = similarities(draw, 6, 5)
+    pos[0], pos[1] = -0.4, 0.99
+    neg[[0, 2], 0] = draw.uniform(2, low=0.93, high=0.99)
+    student.same(pos.requires_grad_(), neg.requires_grad_(), 0.01, 1.0, 0.1, grad=True)
+    student.same(pos, neg, 0.01, 0.5, 0.0, grad=True)
+
+
+@worth(1, "hcl_reweighted", "one anchor, one negative, float64, memory with gaps; inputs stay as they are")
+def test_hcl_edges(student: Student, draw: Draw) -> None:
+    pos, neg = similarities(draw, 3, 4)
+    student.same(pos[:1], neg[:1, :1], 0.5, 1.0, 0.0)
+    student.same(pos.double(), Scattered(neg.double()), 0.5, 1.0, 0.1)
+    student.pure(pos, neg, 0.5, 1.0, 0.1)
+
+
+# ---------------------------------------------------------------------------------------------- mochi_synthesize
+
+
+def mixtures(student: Student, draw: Draw, s1: int, s2: int, *, n_hard: int = 4) -> tuple[Tensor, Tensor, Tensor]:
+    """The student's mixtures of 3 queries and 20 negatives in 12 dimensions; unit queries, their hardest negatives."""
+    q, negs = draw.normal(3, 12) * 2, draw.normal(20, 12) * draw.uniform(20, 1, low=0.3, high=3)
+    made = student(q, negs, n_hard, s1, s2, draw.generator())
+    if not isinstance(made, Tensor) or made.shape != (3, s1 + s2, 12):
+        student.wrong("return a tensor of shape (B, s1 + s2, D).")
+    if made.dtype != torch.float32 or not bool(made.isfinite().all()):
+        student.wrong("the mixtures are not finite numbers of the type of the input.")
+    unit_q, unit = (torch.nn.functional.normalize(t, dim=1) for t in (q, negs))
+    return made, unit_q, unit[(unit_q @ unit.T).topk(n_hard, dim=1).indices]
+
+
+def shares(made: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """The share of `first` in each mixture (S, D) of two unit vectors (D,); NaN where it is no such mixture."""
+    basis = torch.stack([first, second], dim=1)
+    weights = torch.linalg.lstsq(basis, made.T).solution
+    off = (basis @ weights - made.T).norm(dim=0) > 1e-3 * made.norm(dim=1)
+    bad = off | (weights < -1e-3).any(dim=0) | (made.norm(dim=1) < 1e-6)
+    return (weights[0] / weights.sum(dim=0)).masked_fill(bad, torch.nan)
+
+
+@worth(1, "mochi_synthesize", "unit vectors, s1 + s2 for every query; s1 or s2 may be 0")
+def test_mochi_unit(student: Student, draw: Draw) -> None:
+    for s1, s2 in ((3, 5), (0, 4), (4, 0)):
+        made, _, _ = mixtures(student, draw, s1, s2)
+        if (made.norm(dim=2) - 1).abs().max() > 1e-4:
+            student.wrong("the mixtures are not of length 1: normalise after mixing.")
+
+
+@worth(2, "mochi_synthesize", "the s1: between two of the n_hard most similar negatives, any two of them")
+def test_mochi_between(student: Student, draw: Draw) -> None:
+    made, _, hard = mixtures(student, draw, 80, 1)
+    for rows, h in zip(made[:, :80], hard, strict=True):
+        found = torch.stack([shares(rows, h[i], h[j]) for i in range(4) for j in range(i)])
+        if not bool((~found.isnan()).any(dim=0).all()):
+            student.wrong("one of the first s1 is no mixture of two of the n_hard most (cosine-)similar negatives.")
+        if not bool((~found.isnan()).any(dim=1).all()):
+            student.wrong(
+                "some pairs of hard negatives are never mixed: draw both partners at random for each mixture."
+            )
+
+
+@worth(1, "mochi_synthesize", "alpha is uniform in (0, 1), drawn for every mixture")
+def test_mochi_alpha(student: Student, draw: Draw) -> None:
+    made, _, hard = mixtures(student, draw, 150, 1, n_hard=2)
+    spread = torch.stack([shares(rows, h[0], h[1]) for rows, h in zip(made[:, :150], hard, strict=True)]).flatten()
+    inner = spread[(spread > 0.001) & (spread < 0.999)]
+    if len(inner) < 100 or bool(inner.isnan().any()):
+        student.wrong("too few of the mixtures lie between two hard negatives.")
+    if inner.min() > 0.2 or inner.max() < 0.8 or inner.std() < 0.2:
+        student.wrong("the coefficients do not spread over (0, 1): draw one for every mixture.")
+
+
+@worth(2, "mochi_synthesize", "the s2: between the query and a hard negative, the query's share below one half")
+def test_mochi_query(student: Student, draw: Draw) -> None:
+    made, q, hard = mixtures(student, draw, 1, 120)
+    for rows, own, h in zip(made[:, 1:], q, hard, strict=True):
+        found = torch.stack([shares(rows, own, h[i]) for i in range(4)])
+        if not bool((~found.isnan()).any(dim=0).all()):
+            student.wrong("one of the last s2 is no mixture of its query and one of the hardest negatives.")
+        share = found.nan_to_num(0).amax(dim=0)
+        if share.max() > 0.501:
+            student.wrong("the query dominates a mixture: its share stays below one half.")
+        if share.max() < 0.4 or share.min() > 0.1:
+            student.wrong("the query's share does not spread over (0, 0.5): draw one for every mixture.")
+
+
+@worth(1, "mochi_synthesize", "all dice come from rng; inputs stay as they are")
+def test_mochi_random(student: Student, draw: Draw) -> None:
+    q, negs, first, second = draw.normal(2, 6), draw.normal(9, 6), draw.generator(), draw.generator()
+    student.pure(q, negs, 3, 4, 4, first)
+    made = student(q, negs, 3, 4, 4, first)
+    if not torch.equal(made, student(q, negs, 3, 4, 4, first)):
+        student.wrong("the same generator gave other mixtures: draw everything from rng.")
+    if torch.equal(made, student(q, negs, 3, 4, 4, second)):
+        student.wrong("another generator gave the same mixtures: draw from rng.")
+    if len(made.flatten(0, 1).unique(dim=0)) < 12:
+        student.wrong("mixtures repeat: every query and every mixture draws its own partners and coefficients.")
+
+
+@worth(1, "mochi_synthesize", "no gradient flows into the mixtures")
+def test_mochi_gradient(student: Student, draw: Draw) -> None:
+    q, negs = draw.normal(2, 6).requires_grad_(), draw.normal(7, 6).requires_grad_()
+    got = student.outcome(q, negs, 3, 2, 2, draw.generator(), grad=True)
+    if any(g is not None for g in got.grads or []) or getattr(got.value, "requires_grad", False):
+        student.wrong("a gradient flows from the mixtures to the query or the negatives: use torch.no_grad().")
+    if not isinstance(got.value, Tensor) or got.value.shape != (2, 4, 6):
+        student.wrong("return a tensor of shape (B, s1 + s2, D).")
+
+
+# -------------------------------------------------------------------------------------------------- mixup_cutmix
+
+
+def batch(draw: Draw, h: int = 6, w: int = 9, b: int = 5) -> tuple[Tensor, Tensor, Tensor]:
+    """Images that are not square, labels that are not one-hot, a permutation without fixed order."""
+    return draw.normal(b, 3, h, w), torch.softmax(draw.normal(b, 4), dim=1), draw.permutation(b)
+
+
+@worth(2, "mixup_cutmix", "mixup: images and labels with one share an image")
+def test_mixup_values(student: Student, draw: Draw) -> None:
+    x, y, perm = batch(draw)
+    student.same(x, y, draw.uniform(5, low=0.1, high=0.9), perm)
+    student.same(x, y, 0.3, perm, "mixup")
+
+
+@worth(2, "mixup_cutmix", "cutmix: a box of the right size in the middle, from the right partner")
+def test_cutmix_box(student: Student, draw: Draw) -> None:
+    x, y, perm = batch(draw, 12, 12)
+    made, _ = _two(student, x, y, 0.75, perm, "cutmix")
+    _compare(student, made, x, y, 0.75, perm, None)
+    lam = draw.uniform(5, low=0.2, high=0.8)
+    made, _ = _two(student, x, y, lam, perm, "cutmix")
+    _compare(student, made, x, y, lam, perm, None)
+
+
+@worth(2, "mixup_cutmix", "cutmix: boxes anywhere, cut off at the border, in images that are not square")
+def test_cutmix_places(student: Student, draw: Draw) -> None:
+    x, y, perm = batch(draw, 10, 17)
+    lam, center = draw.uniform(5, low=0.2, high=0.8), draw.uniform(5, 2)
+    made, _ = _two(student, x, y, lam, perm, "cutmix", center=center)
+    _compare(student, made, x, y, lam, perm, center)
+
+
+@worth(2, "mixup_cutmix", "cutmix: the labels take the share of pixels that stayed")
+def test_cutmix_labels(student: Student, draw: Draw) -> None:
+    x, y, perm = batch(draw, 10, 17)
+    corner = torch.tensor([[0.0, 0.0], [1.0, 0.1], [0.05, 0.9], [0.95, 1.0], [0.5, 0.02]])
+    _, labels = _two(student, x, y, 0.5, perm, "cutmix", center=corner)
+    _, want = student.reference(x, y, 0.5, perm, "cutmix", center=corner)
+    if labels.shape != want.shape or not torch.allclose(labels, want, atol=1e-5):
+        student.wrong("the labels are not mixed by the share of pixels that stayed.")
+
+
+@worth(1, "mixup_cutmix", "the gradient of the images, lam of 0 and 1")
+def test_mixup_gradient(student: Student, draw: Draw) -> None:
+    x, y, perm = batch(draw)
+    student.same(x.clone().requires_grad_(), y, 0.4, perm, grad=True)
+    student.same(x.requires_grad_(), y, 0.4, perm, "cutmix", grad=True)
+    for lam, mode in ((0.0, "cutmix"), (1.0, "cutmix"), (1.0, "mixup")):
+        student.same(x, y, lam, perm, mode)
+
+
+@worth(
+    1, "mixup_cutmix", "one image, one channel, float64, memory with gaps; inputs stay as they are, no dice of its own"
+)
+def test_mixup_edges(student: Student, draw: Draw) -> None:
+    x, y, perm = batch(draw, 5, 4, 3)
+    student.same(Scattered(x.double()), y.double(), 0.25, perm, "mixup")
+    student.same(x[:1, :1], y[:1], 0.3, torch.zeros(1, dtype=torch.long), "cutmix")
+    student.pure(x, y, 0.3, perm, "mixup")
+    student.pure(x, y, 0.3, perm, "cutmix")
+
+
+def _two(student: Student, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
+    """The student's images and labels."""
+    got = student(*args, **kwargs)
+    if not isinstance(got, tuple | list) or len(got) != 2 or not all(isinstance(t, Tensor) for t in got):
+        student.wrong("return two tensors: images and labels.")
+    return got[0], got[1]
+
+
+def _compare(
+    student: Student, made: Tensor, x: Tensor, y: Tensor, lam: Tensor | float, perm: Tensor, center: Tensor | None
+) -> None:
+    """Lose the property unless the images are those of the reference."""
+    want, _ = student.reference(x, y, lam, perm, "cutmix", center=center)
+    if made.shape != want.shape:
+        student.wrong("the images changed their shape.")
+    if not torch.allclose(made, want, atol=1e-5):
+        student.wrong("the pasted boxes are not where they should be, or not from the partner's image.")
+
+
+# ---------------------------------------------------------------------------------------------------- prediction
+
+
+@worth(5, "prediction", "complete, and possible")
+def test_prediction(answer: object) -> None:
+    assert isinstance(answer, dict), "write the prediction as a dict of plain values."
+    for key in ("negatives_at_0.02", "negatives_at_1"):
+        value = answer.get(key)
+        possible = isinstance(value, int | float) and 1 <= value <= 255
+        assert possible, f"{key} is a number of negatives: between 1 and 255."
+    losses = ("pairs", "triplet", "info_nce")
+    assert answer.get("least_even") in losses, f"least_even is one of {losses}."
+    assert len(str(answer.get("why") or "").split()) >= 5, "why: say it in a sentence."
