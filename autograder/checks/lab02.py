@@ -7,9 +7,8 @@ from autograder.rubric import Draw, worth
 from autograder.student import Student
 from autograder.wire import Scattered
 
+
 # -------------------------------------------------------------------------------------------- chopra_contrastive
-
-
 def pairs(draw: Draw, n: int) -> tuple[Tensor, Tensor]:
     """Distances on both sides of the margin 1, and labels with both kinds on both sides."""
     d = torch.cat([draw.uniform(n, low=0.05, high=0.9), draw.uniform(n, low=1.2, high=3.0)])
@@ -50,8 +49,6 @@ def test_chopra_edges(student: Student, draw: Draw) -> None:
 
 
 # -------------------------------------------------------------------------------------------- batch_hard_triplet
-
-
 def three_classes(draw: Draw, n: int = 4) -> tuple[Tensor, Tensor]:
     """Three classes of n that overlap, in a random order."""
     y = torch.arange(3).repeat_interleave(n)[draw.permutation(3 * n)]
@@ -96,8 +93,6 @@ def test_triplet_edges(student: Student, draw: Draw) -> None:
 
 
 # -------------------------------------------------------------------------------------------------------- n_pair
-
-
 @worth(2, "n_pair", "every anchor picks its own positive among all")
 def test_n_pair_values(student: Student, draw: Draw) -> None:
     student.same(draw.normal(6, 8), draw.normal(6, 8))
@@ -127,8 +122,6 @@ def test_n_pair_edges(student: Student, draw: Draw) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------ info_nce
-
-
 @worth(3, "info_nce", "negatives of the batch: the other keys")
 def test_info_nce_batch(student: Student, draw: Draw) -> None:
     student.same(draw.unit(6, 8), draw.unit(6, 8), None, 0.5)
@@ -163,9 +156,8 @@ def test_info_nce_scale(student: Student, draw: Draw) -> None:
 @worth(2, "info_nce", "the gradient of queries, keys and negatives")
 def test_info_nce_gradient(student: Student, draw: Draw) -> None:
     new = lambda *shape: draw.normal(*shape).requires_grad_()  # noqa: E731
-    student.same(new(5, 7), new(5, 7), None, 0.5, grad=True)
-    student.same(new(3, 4), new(3, 4), new(6, 4), 0.5, grad=True)
-    student.same(new(3, 4), new(3, 4), new(3, 5, 4), 0.5, grad=True)
+    for negs in (None, new(6, 4), new(3, 5, 4)):
+        student.same(new(3, 4), new(3, 4), negs, 0.5, grad=True)
 
 
 @worth(1, "info_nce", "temperature 0.01: value and gradient stay finite and right")
@@ -185,8 +177,6 @@ def test_info_nce_edges(student: Student, draw: Draw) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ hcl_reweighted
-
-
 def similarities(draw: Draw, a: int, m: int) -> tuple[Tensor, Tensor]:
     """Cosines: positives above most of the negatives, so that neither term vanishes."""
     return draw.uniform(a, low=0.3, high=0.9), draw.uniform(a, m, low=-0.6, high=0.8)
@@ -222,6 +212,7 @@ def test_hcl_cold(student: Student, draw: Draw) -> None:
     pos, neg = similarities(draw, 6, 5)
     pos[0], pos[1] = -0.4, 0.99
     neg[[0, 2], 0] = draw.uniform(2, low=0.93, high=0.99)
+    pos[3], neg[3] = -0.5, draw.uniform(5, low=-0.9, high=-0.5)  # far below the others: each anchor shifts by its own
     student.same(pos.requires_grad_(), neg.requires_grad_(), 0.01, 1.0, 0.1, grad=True)
     student.same(pos, neg, 0.01, 0.5, 0.0, grad=True)
 
@@ -235,18 +226,19 @@ def test_hcl_edges(student: Student, draw: Draw) -> None:
 
 
 # ---------------------------------------------------------------------------------------------- mochi_synthesize
-
-
 def mixtures(student: Student, draw: Draw, s1: int, s2: int, *, n_hard: int = 4) -> tuple[Tensor, Tensor, Tensor]:
     """The student's mixtures of 3 queries and 20 negatives in 12 dimensions; unit queries, their hardest negatives."""
     q, negs = draw.normal(3, 12) * 2, draw.normal(20, 12) * draw.uniform(20, 1, low=0.3, high=3)
-    made = student(q, negs, n_hard, s1, s2, draw.generator())
-    if not isinstance(made, Tensor) or made.shape != (3, s1 + s2, 12):
-        student.wrong("return a tensor of shape (B, s1 + s2, D).")
-    if made.dtype != torch.float32 or not bool(made.isfinite().all()):
-        student.wrong("the mixtures are not finite numbers of the type of the input.")
+    made = vectors(student, (3, s1 + s2, 12), student(q, negs, n_hard, s1, s2, draw.generator()))
     unit_q, unit = (torch.nn.functional.normalize(t, dim=1) for t in (q, negs))
     return made, unit_q, unit[(unit_q @ unit.T).topk(n_hard, dim=1).indices]
+
+
+def vectors(student: Student, shape: tuple[int, ...], made: object) -> Tensor:
+    """What the student returned, if it has the right shape and type and is finite."""
+    if not isinstance(made, Tensor) or made.shape != shape or made.dtype != torch.float32 or made.isnan().any():
+        student.wrong("return a finite tensor of shape (B, s1 + s2, D) and of the type of the input.")
+    return made
 
 
 def shares(made: Tensor, first: Tensor, second: Tensor) -> Tensor:
@@ -268,15 +260,13 @@ def test_mochi_unit(student: Student, draw: Draw) -> None:
 
 @worth(2, "mochi_synthesize", "the s1: between two of the n_hard most similar negatives, any two of them")
 def test_mochi_between(student: Student, draw: Draw) -> None:
-    made, _, hard = mixtures(student, draw, 80, 1)
-    for rows, h in zip(made[:, :80], hard, strict=True):
+    made, _, hard = mixtures(student, draw, 160, 1)
+    for rows, h in zip(made[:, :160], hard, strict=True):
         found = torch.stack([shares(rows, h[i], h[j]) for i in range(4) for j in range(i)])
         if not bool((~found.isnan()).any(dim=0).all()):
             student.wrong("one of the first s1 is no mixture of two of the n_hard most (cosine-)similar negatives.")
         if not bool((~found.isnan()).any(dim=1).all()):
-            student.wrong(
-                "some pairs of hard negatives are never mixed: draw both partners at random for each mixture."
-            )
+            student.wrong("some pairs of hard negatives are never mixed: draw both partners at random.")
 
 
 @worth(1, "mochi_synthesize", "alpha is uniform in (0, 1), drawn for every mixture")
@@ -308,10 +298,10 @@ def test_mochi_query(student: Student, draw: Draw) -> None:
 def test_mochi_random(student: Student, draw: Draw) -> None:
     q, negs, first, second = draw.normal(2, 6), draw.normal(9, 6), draw.generator(), draw.generator()
     student.pure(q, negs, 3, 4, 4, first)
-    made = student(q, negs, 3, 4, 4, first)
-    if not torch.equal(made, student(q, negs, 3, 4, 4, first)):
+    made, again, other = (vectors(student, (2, 8, 6), student(q, negs, 3, 4, 4, g)) for g in (first, first, second))
+    if not torch.equal(made, again):
         student.wrong("the same generator gave other mixtures: draw everything from rng.")
-    if torch.equal(made, student(q, negs, 3, 4, 4, second)):
+    if torch.equal(made, other):
         student.wrong("another generator gave the same mixtures: draw from rng.")
     if len(made.flatten(0, 1).unique(dim=0)) < 12:
         student.wrong("mixtures repeat: every query and every mixture draws its own partners and coefficients.")
@@ -323,13 +313,11 @@ def test_mochi_gradient(student: Student, draw: Draw) -> None:
     got = student.outcome(q, negs, 3, 2, 2, draw.generator(), grad=True)
     if any(g is not None for g in got.grads or []) or getattr(got.value, "requires_grad", False):
         student.wrong("a gradient flows from the mixtures to the query or the negatives: use torch.no_grad().")
-    if not isinstance(got.value, Tensor) or got.value.shape != (2, 4, 6):
-        student.wrong("return a tensor of shape (B, s1 + s2, D).")
+    if (vectors(student, (2, 4, 6), got.value).norm(dim=2) - 1).abs().max() > 1e-4:
+        student.wrong("the mixtures are not of length 1.")
 
 
 # -------------------------------------------------------------------------------------------------- mixup_cutmix
-
-
 def batch(draw: Draw, h: int = 6, w: int = 9, b: int = 5) -> tuple[Tensor, Tensor, Tensor]:
     """Images that are not square, labels that are not one-hot, a permutation without fixed order."""
     return draw.normal(b, 3, h, w), torch.softmax(draw.normal(b, 4), dim=1), draw.permutation(b)
@@ -345,29 +333,22 @@ def test_mixup_values(student: Student, draw: Draw) -> None:
 @worth(2, "mixup_cutmix", "cutmix: a box of the right size in the middle, from the right partner")
 def test_cutmix_box(student: Student, draw: Draw) -> None:
     x, y, perm = batch(draw, 12, 12)
-    made, _ = _two(student, x, y, 0.75, perm, "cutmix")
-    _compare(student, made, x, y, 0.75, perm, None)
-    lam = draw.uniform(5, low=0.2, high=0.8)
-    made, _ = _two(student, x, y, lam, perm, "cutmix")
-    _compare(student, made, x, y, lam, perm, None)
+    _part(student, 0, x, y, 0.75, perm, "cutmix")
+    _part(student, 0, x, y, draw.uniform(5, low=0.2, high=0.8), perm, "cutmix")
 
 
 @worth(2, "mixup_cutmix", "cutmix: boxes anywhere, cut off at the border, in images that are not square")
 def test_cutmix_places(student: Student, draw: Draw) -> None:
-    x, y, perm = batch(draw, 10, 17)
     lam, center = draw.uniform(5, low=0.2, high=0.8), draw.uniform(5, 2)
-    made, _ = _two(student, x, y, lam, perm, "cutmix", center=center)
-    _compare(student, made, x, y, lam, perm, center)
+    x, y, perm = batch(draw, 10, 17)
+    _part(student, 0, x, y, lam, perm, "cutmix", center=center)
 
 
 @worth(2, "mixup_cutmix", "cutmix: the labels take the share of pixels that stayed")
 def test_cutmix_labels(student: Student, draw: Draw) -> None:
-    x, y, perm = batch(draw, 10, 17)
     corner = torch.tensor([[0.0, 0.0], [1.0, 0.1], [0.05, 0.9], [0.95, 1.0], [0.5, 0.02]])
-    _, labels = _two(student, x, y, 0.5, perm, "cutmix", center=corner)
-    _, want = student.reference(x, y, 0.5, perm, "cutmix", center=corner)
-    if labels.shape != want.shape or not torch.allclose(labels, want, atol=1e-5):
-        student.wrong("the labels are not mixed by the share of pixels that stayed.")
+    x, y, perm = batch(draw, 10, 17)
+    _part(student, 1, x, y, 0.5, perm, "cutmix", center=corner)
 
 
 @worth(1, "mixup_cutmix", "the gradient of the images, lam of 0 and 1")
@@ -390,35 +371,26 @@ def test_mixup_edges(student: Student, draw: Draw) -> None:
     student.pure(x, y, 0.3, perm, "cutmix")
 
 
-def _two(student: Student, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
-    """The student's images and labels."""
-    got = student(*args, **kwargs)
-    if not isinstance(got, tuple | list) or len(got) != 2 or not all(isinstance(t, Tensor) for t in got):
+def _part(student: Student, part: int, *args: object, **kwargs: object) -> None:
+    """Only the images (0), or only the labels (1), have to be right."""
+    got, want = student(*args, **kwargs), student.reference(*args, **kwargs)[part]
+    if not isinstance(got, tuple | list) or len(got) != 2 or not isinstance(got[part], Tensor):
         student.wrong("return two tensors: images and labels.")
-    return got[0], got[1]
-
-
-def _compare(
-    student: Student, made: Tensor, x: Tensor, y: Tensor, lam: Tensor | float, perm: Tensor, center: Tensor | None
-) -> None:
-    """Lose the property unless the images are those of the reference."""
-    want, _ = student.reference(x, y, lam, perm, "cutmix", center=center)
-    if made.shape != want.shape:
-        student.wrong("the images changed their shape.")
-    if not torch.allclose(made, want, atol=1e-5):
-        student.wrong("the pasted boxes are not where they should be, or not from the partner's image.")
+    if got[part].shape != want.shape or not torch.allclose(got[part].to(want.dtype), want, atol=1e-5):
+        names = (
+            "images: the boxes are not where they should be, or not the partner's",
+            "labels: count the pixels that stayed",
+        )
+        student.wrong(f"wrong {names[part]}.")
 
 
 # ---------------------------------------------------------------------------------------------------- prediction
-
-
 @worth(5, "prediction", "complete, and possible")
 def test_prediction(answer: object) -> None:
     assert isinstance(answer, dict), "write the prediction as a dict of plain values."
-    for key in ("negatives_at_0.02", "negatives_at_1"):
-        value = answer.get(key)
-        possible = isinstance(value, int | float) and 1 <= value <= 255
-        assert possible, f"{key} is a number of negatives: between 1 and 255."
+    numbers = [answer.get("negatives_at_0.02"), answer.get("negatives_at_1")]
+    possible = all(isinstance(n, int | float) and 1 <= n <= 255 for n in numbers)
+    assert possible, "both numbers of negatives lie between 1 and 255."
     losses = ("pairs", "triplet", "info_nce")
     assert answer.get("least_even") in losses, f"least_even is one of {losses}."
     assert len(str(answer.get("why") or "").split()) >= 5, "why: say it in a sentence."

@@ -298,4 +298,15 @@ def mixup_cutmix(x, y, lam, perm, mode="mixup", *, center=None):
 ]
 
 # Automatic mutations that no check can kill, because they change nothing that the exercise asks for.
-EQUIVALENT: dict[str, str] = {}
+EQUIVALENT = {
+    "batch_hard_triplet: counts = positive.any(dim=1) & (~equal).any()": "all or nobody has a negative",
+    "batch_hard_triplet: hardest_negative = d.masked_fill(equal.detach(), math.inf).amin(dim=1)": "a mask",
+    "batch_hard_triplet: d = torch.where(apart.detach(), squared, 1.0).sqrt() * apart": "a mask",
+    "n_pair: labels = torch.arange(len(a))": "differs on a GPU only",
+    "n_pair: labels = torch.arange(len(a.detach()), device=a.device)": "a length has no gradient",
+    "info_nce: positive = torch.arange(len(q))": "differs on a GPU only",
+    "info_nce: positive = torch.zeros(len(q.detach()), dtype=torch.long, device=q.device)": "a length has no gradient",
+    "hcl_reweighted: shift = torch.maximum(pos.detach(), neg.amax(dim=1)).detach()": "detached anyway",
+    "mochi_synthesize: q, negs = (F.normalize(q), F.normalize(negs, dim=1))": "dim=1 is the default",
+    "mixup_cutmix: middle = torch.full((len(x), 3), 0.5) if center is None else center": "two coordinates are read",
+}
