@@ -17,6 +17,7 @@ from sslcourse.errors import InputError
 from sslcourse.segment.build import build_tiny_sam
 from sslcourse.segment.clicks import center_click
 from sslcourse.segment.family import HQTraining, MobileTraining
+from sslcourse.segment.fastsam import masks_by_text
 from sslcourse.segment.files import load_tiny, save_tiny
 from sslcourse.segment.prompts import INCLUDE
 from sslcourse.segment.scenes import N_PARTS, SceneMasks, draw_scenes, pack_scenes, part_mask
@@ -24,6 +25,7 @@ from sslcourse.segment.scoring import box_ious, click_ious, iou_of
 from sslcourse.segment.training import SamTraining
 from sslcourse.train import fit
 from sslcourse.viz.masks import overlay
+from sslcourse.zoo.words import WordModel
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +173,50 @@ def image_file(tmp_path: Path) -> Path:
     return path
 
 
+COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
+
+
+def colours() -> WordModel:
+    """A model of images and words that knows the mean colour of what is not white."""
+
+    def seen(x: torch.Tensor) -> torch.Tensor:
+        inside = (x.mean(dim=1, keepdim=True) < 250).float()
+        return (x * inside).sum(dim=(2, 3)) / inside.sum(dim=(2, 3)).clamp_min(1)
+
+    def told(texts: list[str]) -> torch.Tensor:
+        return torch.tensor([COLOURS[text] for text in texts]).float()
+
+    return WordModel("colours", lambda i: torch.from_numpy(np.array(i)).permute(2, 0, 1).float(), seen, told, 100.0)
+
+
+def test_words_choose_the_mask_that_they_name() -> None:
+    image, masks = torch.zeros(3, 40, 60, dtype=torch.uint8), torch.zeros(4, 40, 60, dtype=torch.bool)
+    for i, (mask, colour) in enumerate(zip(masks[:3], COLOURS.values(), strict=True)):
+        mask[5:25, 20 * i : 20 * i + 15] = True
+        image[:, mask] = torch.tensor(colour, dtype=torch.uint8)[:, None]
+    masks[3, 30:35, 30:35] = True  # too small to be looked at
+    for i, name in enumerate(COLOURS):
+        scores = masks_by_text(image, masks, colours(), name)
+        assert scores.argmax() == i
+        assert scores[3] == 0
+        assert scores.sum() == pytest.approx(1)
+    assert masks_by_text(image, masks[3:], colours(), "red").tolist() == [0.0]
+    assert masks_by_text(image, masks[:0], colours(), "red").shape == (0,)
+
+
+def test_the_command_takes_words(
+    image_file: Path, model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setattr("sslcourse.zoo.words.word_model", lambda *_: colours())
+    every = ["--grid", "4", "--min-iou", "-1", "--min-stability", "0", "--out", str(tmp_path / "o")]
+    assert main(["segment", str(image_file), "--model", str(model_file), "--text", "red", *every]) == 0
+    assert len(list((tmp_path / "o").glob("mask*.png"))) == 1
+    assert "'red' is one of" in capsys.readouterr().err
+    none = ["--min-iou", "2", "--out", str(tmp_path / "p")]
+    assert main(["segment", str(image_file), "--model", str(model_file), "--text", "red", *none]) == 2
+    assert "no object that 'red' could be" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("prompt", "n"),
     [
@@ -202,8 +248,8 @@ def test_the_command_finds_everything(image_file: Path, model_file: Path, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "needs a prompt"),
-        (["--everything", "--point", "1,1"], "needs a prompt"),
+        ([], "needs one kind of prompt"),
+        (["--everything", "--point", "1,1"], "needs one kind of prompt"),
         (["--point", "1"], "--point takes x,y"),
         (["--point", "a,b"], "--point takes x,y"),
         (["--box", "1,2,3"], "--box takes x1,y1,x2,y2"),

@@ -1,4 +1,4 @@
-"""`sslcourse segment IMAGE`: masks for points, boxes or everything: an overlay, a picture a mask, COCO JSON."""
+"""`sslcourse segment IMAGE`: masks for points, boxes, words or everything: an overlay, a picture a mask, COCO JSON."""
 
 import json
 import sys
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """Segment an image: what lies under points, what is in boxes, or everything. Coordinates are pixels, x before y.
+    """Segment an image: what lies under points, what is in boxes, what words name, or everything. Coordinates are
+    pixels, x before y.
 
-    Points together mean one object; every box means one of its own, in which the points lie where there are both.
+    Points together mean one object; every box means one of its own, in which the points lie where there are both. Words
+    choose among everything: the mask whose place in the image looks most like them to a CLIP.
     """
 
     image: Annotated[Path, tyro.conf.Positional]
@@ -32,17 +34,23 @@ class Options:
     """x,y that is not in the object; can be given several times."""
     box: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """x1,y1,x2,y2 around the object; can be given several times."""
+    text: str | None = None
+    """What the object is called."""
     everything: bool = False
     """Find all objects instead."""
     grid: int = 32
-    """Points a side that --everything asks."""
+    """Points a side that --everything and --text ask."""
     min_iou: float = 0.8
-    """Predicted IoU from which on --everything keeps a mask."""
+    """Predicted IoU from which on --everything and --text keep a mask."""
     min_stability: float = 0.9
-    """Stability from which on --everything keeps a mask."""
+    """Stability from which on --everything and --text keep a mask."""
     model: str = "tiny_sam"
     """A model of the course, a file of sslcourse.segment.train, or with --weights a name such as sam_vit_b."""
     weights: Path | None = None
+    """The official checkpoint of that name."""
+    words: str = "clip_shapes"
+    """The CLIP that reads --text: the course's, a run of clip, or with --words-weights a name such as clip_vit_b32."""
+    words_weights: Path | None = None
     """The official checkpoint of that name."""
     out: Path | None = None
     """Folder to write; IMAGE-masks by default."""
@@ -63,8 +71,10 @@ def numbers(text: str, n: int, option: str) -> list[float]:
 def run(argv: list[str]) -> None:
     options = parse(Options, argv, "segment")
     prompted = bool(options.point or options.exclude or options.box)
-    if prompted == options.everything:
-        raise InputError("segment needs a prompt: --point x,y, --box x1,y1,x2,y2, or --everything alone.")
+    if prompted + options.everything + (options.text is not None) != 1:
+        raise InputError(
+            "segment needs one kind of prompt: --point x,y or --box x1,y1,x2,y2, --text WORDS, or --everything."
+        )
     points = [numbers(text, 2, "point") for text in options.point]
     points += [numbers(text, 2, "exclude") for text in options.exclude]
     labels = [1] * len(options.point) + [0] * len(options.exclude)
@@ -76,9 +86,12 @@ def run(argv: list[str]) -> None:
 
     pixels = to_pixels(options.image)
     model = _model(options)
-    found = (
-        _everything(model, pixels, options) if options.everything else _prompted(model, pixels, points, labels, boxes)
-    )
+    if prompted:
+        found = _prompted(model, pixels, points, labels, boxes)
+    else:
+        found = _everything(model, pixels, options)
+        if options.text is not None:
+            found = _named(options.text, pixels, *found, options)
     out = options.out or options.image.with_name(f"{options.image.stem}-masks")
     _write(out, options.image, pixels, *found)
 
@@ -120,6 +133,21 @@ def _everything(model: "Sam", pixels: "Tensor", options: Options) -> tuple["Tens
     masks = [record.mask for record in found]
     empty = torch.zeros(0, *pixels.shape[1:], dtype=torch.bool)
     return torch.stack(masks) if masks else empty, [record.predicted_iou for record in found]
+
+
+def _named(
+    text: str, pixels: "Tensor", masks: "Tensor", iou: list[float], options: Options
+) -> tuple["Tensor", list[float]]:
+    """The one of the masks that the text means most."""
+    from sslcourse.segment.fastsam import masks_by_text
+    from sslcourse.zoo.words import word_model
+
+    scores = masks_by_text(pixels, masks, word_model(options.words, options.words_weights), text)
+    if not len(masks) or not bool(scores.max() > 0):
+        raise InputError(f"found no object that '{text}' could be; try a lower --min-iou or --min-stability.")
+    best = int(scores.argmax())
+    print(f"sslcourse: '{text}' is one of {len(masks)} masks with probability {scores[best]:.2f}", file=sys.stderr)
+    return masks[best][None], [iou[best]]
 
 
 def _write(out: Path, image: Path, pixels: "Tensor", masks: "Tensor", iou: list[float]) -> None:

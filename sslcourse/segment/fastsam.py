@@ -7,12 +7,17 @@ Boxes are x1 y1 x2 y2.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from sslcourse.errors import InputError
+
+if TYPE_CHECKING:
+    from sslcourse.zoo.words import WordModel
 
 Size = tuple[int, int]  # height, width
 
@@ -176,6 +181,27 @@ def text_crops(image: Tensor, masks: Tensor, min_area: int = 100) -> tuple[Tenso
     for crop, (x1, y1, x2, y2) in zip(crops, boxes.tolist(), strict=True):
         crop[:, y1:y2, x1:x2] = image[:, y1:y2, x1:x2]
     return torch.stack(crops) if crops else image.new_zeros(0, *image.shape), kept, boxes
+
+
+def masks_by_text(image: Tensor, masks: Tensor, words: "WordModel", text: str, min_area: int = 100) -> Tensor:
+    """How much each mask is what a text names, to a CLIP that sees the place of every mask alone.
+
+    Args:
+        image: (3, H, W) uint8; masks: (n, H, W) bool, all objects.
+        words: a model of images and words, from `zoo.words.word_model`.
+        text: what to look for.
+        min_area: masks of so many pixels or fewer are not looked at.
+
+    Returns:
+        (n,) probabilities that sum to 1; 0 for masks that were not looked at.
+    """
+    crops, kept, _ = text_crops(image, masks, min_area)
+    scores = torch.zeros(len(masks))
+    if len(kept):
+        pictures = [Image.fromarray(crop.permute(1, 2, 0).cpu().numpy()) for crop in crops]
+        with torch.no_grad():
+            scores[kept.cpu()] = text_scores(words.embed(pictures), words.text([text]), words.scale)
+    return scores
 
 
 def tight_boxes(masks: Tensor) -> Tensor:
