@@ -12,6 +12,7 @@ from sslcourse.evaluate.result import Result
 
 _INK, _BASELINE = "#0b5394", "#8a8a8a"
 _COLORS = (_INK, "#b45f06", "#38761d", "#741b47")  # of trained representations; dark enough on white
+_COLUMNS = 11  # protocols side by side in one row of a ranking
 
 
 def plot_results(results: Sequence[Result], path: Path, *, title: str = "", baselines: Sequence[str] = ()) -> None:
@@ -65,35 +66,45 @@ def plot_ranking(results: Sequence[Result], path: Path, *, title: str = "", base
     """
     results, _, names = _rows_and_columns([r for r in results if _ranks(r.detail["protocol"])])
     columns = list(dict.fromkeys(map(_column, results)))
-    figure = _figure((2.6 + 0.95 * len(columns), 1.6 + 0.4 * len(names)))
-    ax = figure.subplots()
-    places: dict[str, list[tuple[int, int, bool]]] = {name: [] for name in names}
+    rows = math.ceil(len(columns) / _COLUMNS)
+    each = math.ceil(len(columns) / rows)
+    trained = [name for name in names if name not in baselines]
+    colors = {name: _COLORS[trained.index(name) % len(_COLORS)] if name in trained else _BASELINE for name in names}
+    figure = _figure((2.6 + 0.95 * each, (1.4 + 0.4 * len(names)) * rows + 0.2))
+    for row, ax in enumerate(figure.subplots(rows, squeeze=False)[:, 0]):
+        part = columns[row * each : (row + 1) * each]
+        _draw_ranks(ax, [r for r in results if _column(r) in part], part, colors)
+        ax.set_xlim(-0.3, each - 1 + 1.6)
+        ax.set_ylim(len(names) + 0.5, 0.5)
+        ax.set_yticks(range(1, len(names) + 1))
+        if row == 0:
+            ax.set_title("hollow: the interval overlaps that of the next better one", size=8, loc="left")
+    if title:
+        figure.suptitle(title, size=10)
+    figure.savefig(path, dpi=150)
+
+
+def _draw_ranks(ax: Any, results: Sequence[Result], columns: Sequence[tuple[str, ...]], colors: dict[str, str]) -> None:
+    """The places of every representation in each of the columns."""
+    places: dict[str, list[tuple[int, int, bool]]] = {name: [] for name in colors}
     for column, of in enumerate(columns):
         order = sorted((r for r in results if _column(r) == of), key=lambda r: -r.value)
         for rank, r in enumerate(order):
             unsure = rank > 0 and not r.high < order[rank - 1].low
             places[r.detail["representation"]].append((column, rank + 1, unsure))
-    trained = [name for name in names if name not in baselines]
     for i, (name, line) in enumerate(places.items()):
-        color = _BASELINE if name in baselines else _COLORS[trained.index(name) % len(_COLORS)]
         style = ("-", "--", ":", "-.")[i % 4]
-        ax.plot([c for c, _, _ in line], [rank for _, rank, _ in line], style, color=color, linewidth=1.5)
+        ax.plot([c for c, _, _ in line], [rank for _, rank, _ in line], style, color=colors[name], linewidth=1.5)
         for column, rank, unsure in line:
-            ax.plot(column, rank, "o", color=color, markerfacecolor="white" if unsure else color, markersize=7)
+            inside = "white" if unsure else colors[name]
+            ax.plot(column, rank, "o", color=colors[name], markerfacecolor=inside, markersize=7)
         if line:
             column, rank, _ = line[-1]
             ax.annotate(name, (column, rank), xytext=(10, 0), textcoords="offset points", va="center", size=9)
     labels = ["\n".join((protocol, *of, _measure(protocol, short=True))) for protocol, *of in columns]
     ax.set_xticks(range(len(columns)), labels, size=7)
-    ax.set_yticks(range(1, len(names) + 1))
-    ax.set_ylim(len(names) + 0.5, 0.5)
-    ax.set_xlim(-0.3, len(columns) - 1 + 1.6)
     ax.set_ylabel("rank")
     ax.spines[["top", "right"]].set_visible(False)
-    ax.set_title("hollow: the interval overlaps that of the next better one", size=8, loc="left")
-    if title:
-        figure.suptitle(title, size=10)
-    figure.savefig(path, dpi=150)
 
 
 def plot_histograms(results: Sequence[Result], path: Path, *, title: str = "") -> None:
