@@ -26,6 +26,8 @@ COMMANDS = {
     "segment": "masks of an image for points, boxes or everything in it",
     "reconstruct": "let a trained masked method paint the hidden part of an image",
     "check": "check a lab notebook before handing it in",
+    "attention": "draw where a ViT looks in an image, and its patches as colours",
+    "curate": "keep the images of a pool that are no copies and resemble a curated set",
     "pack": "pack a folder of images into one file that loads fast",
     "doctor": "what this machine can run",
 }

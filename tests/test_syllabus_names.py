@@ -37,6 +37,14 @@ losses                  densecl_match           f1 f2
 losses                  dense_info_nce          g1 g2 idx queue tau
 data.mixing             dilo_paste              fg sal bg thr
 losses                  looc_targets            views n_aug
+nn.patches              patchify                x p
+nn.patches              unpatchify              tokens p h w
+nn.patches              interpolate_pos         pos h w
+nn.vit                  attention               x wqkv n_heads return_map
+losses.dino             dino_loss               student teacher center ts tt
+losses.dino             update_center           center t m
+nn.multicrop            multicrop_forward       backbone head crops
+evaluate.attention      attn_to_mask            attention grid mass
 segment.prompts         fourier_point_embed     xy size G
 segment.losses          focal_dice              logits gt
 segment.losses          min_over_masks          logits gt iou_pred

@@ -27,6 +27,18 @@ def retrieval_dedup(emb: Tensor, thr: float = 0.6) -> Tensor:
 
 
 @torch.no_grad()
+def near_copies(emb: Tensor, held_out: Tensor, thr: float = 0.45) -> Tensor:
+    """(N,) bool: which of (N, D) embeddings have a cosine above `thr` with one of (M, D) held-out images."""
+    _check("near_copies", emb)
+    _check("near_copies", held_out)
+    if emb.shape[1] != held_out.shape[1]:
+        raise InputError(f"near_copies needs one width; got {tuple(emb.shape)} and {tuple(held_out.shape)}.")
+    bank = F.normalize(held_out.float(), dim=1)
+    parts = F.normalize(emb.float(), dim=1).split(_ROWS)
+    return torch.cat([(part @ bank.T).amax(dim=1) > thr for part in parts])
+
+
+@torch.no_grad()
 def components(emb: Tensor, thr: float) -> Tensor:
     """(N,) int64: for each image the first index of its group of copies, as in `retrieval_dedup`."""
     _check("retrieval_dedup", emb)

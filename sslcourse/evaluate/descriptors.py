@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from sslcourse.errors import InputError
+from sslcourse.errors import InputError, unknown
 
 SCALES = (1.0, 2**-0.5, 0.5)
 
@@ -89,3 +90,30 @@ class Whitening:
 
     def __call__(self, x: Tensor) -> Tensor:
         return (x - self.mean) @ self.projection.T
+
+
+def image_descriptor(
+    backbone: nn.Module, x: Tensor, kind: Literal["cls", "mean", "gem", "cls_gem"] = "cls", *, p: float = 4.0
+) -> Tensor:
+    """One vector an image of a frozen network: (B, 3, H, W) float -> (B, D).
+
+    Args:
+        backbone: a network with a feature map (`encoder.dense_features`); "cls" needs our ViT with a class token.
+        x: standardised images.
+        kind: "cls", the class token; "mean" or "gem", the mean or generalised mean of the patches; "cls_gem", both of
+            them side by side (2D values), DINO's descriptor for copy detection (Caron et al. 2021, section 4.1).
+        p: exponent of the generalised mean; 4 in DINO's code.
+    """
+    from sslcourse.evaluate.encoder import dense_features
+
+    if kind not in ("cls", "mean", "gem", "cls_gem"):
+        raise unknown("kind of descriptor", kind, ("cls", "mean", "gem", "cls_gem"))
+    parts = []
+    if kind.startswith("cls"):
+        if getattr(backbone, "cls_token", None) is None:
+            raise InputError(f"{type(backbone).__name__} has no class token; use kind='mean' or 'gem'.")
+        parts.append(backbone.forward_features(x)[:, 0])  # type: ignore[operator]
+    if kind != "cls":
+        places = dense_features(backbone, x).flatten(2).mT  # (B, N, D)
+        parts.append(places.mean(dim=1) if kind == "mean" else gem(places, p))
+    return torch.cat(parts, dim=1)
