@@ -2,25 +2,33 @@
 
 import contextlib
 import hashlib
+import importlib
 import json
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from multiprocessing.util import Finalize
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autograder import confine
 from autograder.answers import solution_sources
-from autograder.grader import Grade, Grader
-from autograder.intake import take
+from autograder.grade import Grade
+from autograder.intake import Submission, take
 from autograder.notebook import Lab, clean
 from autograder.sandbox import Limits, Zygote
 from autograder.submissions import HandIn, cells_of
 from sslcourse.errors import InputError
+
+if TYPE_CHECKING:
+    from autograder.grader import Grader
+
+MANY = 10
 
 
 @dataclass(frozen=True)
@@ -32,35 +40,54 @@ class Job:
     level: str = "best"
     at_least: str = "limits"
     limits: Limits = field(default_factory=Limits)
+    many: bool = False  # more than `MANY` hand-ins: a slower start with faster forks pays
 
 
-def open_grader(job: Job) -> Grader:
-    """A grader with its own sandbox; the caller closes `grader.zygote`."""
+def open_grader(job: Job) -> "Grader":
+    """A grader with its own sandbox; the caller closes `grader.zygote`. Both import torch, at the same time."""
     confine.undumpable()
-    zygote = Zygote(job.level, job.limits, at_least=job.at_least, trains=job.lab.trains, device=job.lab.device)
+    threading.Thread(target=importlib.import_module, args=("torch",)).start()
+    lab = job.lab
+    zygote = Zygote(job.level, job.limits, at_least=job.at_least, trains=lab.trains, many=job.many, device=lab.device)
     try:
-        return Grader(job.lab, zygote, job.secret, solution_sources(job.lab.name))
+        from autograder.grader import Grader
+
+        return Grader(lab, zygote, job.secret, solution_sources(lab.name))
     except BaseException:
         zygote.close()
         raise
 
 
-def grade_file(grader: Grader, hand_in: HandIn) -> Grade:
+def grade_file(grader: "Grader", hand_in: HandIn) -> Grade:
     """The grade of one file. Nothing that a file holds raises: what cannot be graded is a recorded zero."""
     try:
         if not os.path.lexists(hand_in.path):
             raise InputError("there is no notebook in the hand-in: hand in the .ipynb file.")
         submission = take(cells_of(hand_in.path), grader.lab, hand_in.student, clean(hand_in.path.name, 200))
-        return grader.grade(submission)
     except InputError as error:
         return grader.refuse(hand_in.student, clean(str(error), 1000))
     except Exception as error:
-        grade = grader.refuse(hand_in.student, "the grader could not handle this file; your instructor has been told.")
-        grade.remarks.append(clean(f"bug in the grader: {type(error).__name__}: {error}", 500))
-        return grade
+        return _our_bug(grader, hand_in.student, error)
+    return grade_submission(grader, submission)
 
 
-_grader: Grader | InputError | None = None
+def grade_submission(grader: "Grader", submission: Submission) -> Grade:
+    """The grade of what was taken from one hand-in; it never raises."""
+    if submission.refused:
+        return grader.refuse(submission.student, submission.refused)
+    try:
+        return grader.grade(submission)
+    except Exception as error:
+        return _our_bug(grader, submission.student, error)
+
+
+def _our_bug(grader: "Grader", student: str, error: Exception) -> Grade:
+    grade = grader.refuse(student, "the grader could not handle this file; your instructor has been told.")
+    grade.remarks.append(clean(f"bug in the grader: {type(error).__name__}: {error}", 500))
+    return grade
+
+
+_grader: "Grader | InputError | None" = None
 _MAX_CRASHES = 3
 
 
@@ -70,11 +97,12 @@ def _start(job: Job) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     try:
         _grader = open_grader(job)
+        Finalize(None, _grader.zygote.close, exitpriority=1)
     except InputError as error:  # raised here it would be lost, and the pool broken
         _grader = error
 
 
-def _ours() -> Grader:
+def _ours() -> "Grader":
     if isinstance(_grader, InputError):
         raise _grader
     assert _grader is not None
@@ -89,8 +117,13 @@ def _work(hand_in: HandIn) -> Grade:
     return grade_file(_ours(), hand_in)
 
 
+def grade_here(submission: Submission) -> Grade:
+    """In a process of `processes`: the grade of what was taken from one hand-in."""
+    return grade_submission(_ours(), submission)
+
+
 @contextlib.contextmanager
-def opened(job: Job) -> Iterator[Grader]:
+def opened(job: Job) -> Iterator["Grader"]:
     """`open_grader` as a context manager."""
     grader = open_grader(job)
     try:
@@ -118,11 +151,16 @@ def grade_all(job: Job, hand_ins: list[HandIn], jobs: int = 1) -> Iterator[Grade
         yield from (grade_file(grader, h) for h in left.values())
 
 
+def processes(job: Job, jobs: int) -> tuple[ProcessPoolExecutor, list[Future[None]]]:
+    """Grading processes, and for each whether its checks accept the solution; one that does has to be awaited."""
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start, (job,))
+    return pool, [pool.submit(_preflight) for _ in range(jobs)]
+
+
 def _in_processes(job: Job, hand_ins: list[HandIn], jobs: int) -> Iterator[Grade]:
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, context, _start, (job,))
+    pool, accepts = processes(job, jobs)
     try:
-        next(as_completed([pool.submit(_preflight) for _ in range(jobs)])).result()  # all start; one has to accept
+        next(as_completed(accepts)).result()
         for done in as_completed([pool.submit(_work, h) for h in hand_ins]):
             yield done.result()
     finally:
@@ -192,9 +230,5 @@ def run(job: Job, hand_ins: list[HandIn], folder: Path | None, jobs: int, done: 
 
 
 def _checks_text(job: Job) -> str:
-    import inspect
-
-    from autograder.rubric import import_checks
-
-    module = import_checks(job.lab.name)
-    return inspect.getsource(module) if module else ""
+    file = Path(__file__).with_name("checks") / f"lab{job.lab.name[:2]}.py"
+    return file.read_text(encoding="utf-8") if file.is_file() else ""

@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _grade(args: argparse.Namespace) -> int:
     from autograder import batch, report
-    from autograder.rubric import course_secret
+    from autograder.secret import course_secret
     from autograder.submissions import find, released_labs, which_lab
 
     if args.jobs < 1:
@@ -65,7 +65,7 @@ def _grade(args: argparse.Namespace) -> int:
         hand_ins = find(args.paths, Path(folder))
         lab = which_lab(hand_ins, released_labs(), args.lab)
         at_least = args.at_least or ("landlock" if args.graded else "limits")
-        job = batch.Job(lab, secret, args.sandbox, at_least)
+        job = batch.Job(lab, secret, args.sandbox, at_least, many=len(hand_ins) > batch.MANY)
         printer = report.Printer(len(hand_ins), lab.name)
         grades = batch.run(job, hand_ins, args.out, args.jobs, printer.done)
     printer.close(grades)
@@ -87,7 +87,7 @@ def _selftest(args: argparse.Namespace) -> int:
     for name in names:
         if name not in labs:
             raise InputError(f"unknown lab '{name}'; known: {', '.join(labs)}.")
-        grader = batch.open_grader(batch.Job(labs[name], "selftest", args.sandbox))
+        grader = batch.open_grader(batch.Job(labs[name], "selftest", args.sandbox, many=True))
         try:
             found = selftest(grader, mutations=args.mutations)
         finally:
@@ -101,7 +101,7 @@ def _selftest(args: argparse.Namespace) -> int:
 
 def _zip(args: argparse.Namespace) -> int:
     from autograder import gradescope, handout
-    from autograder.rubric import course_secret
+    from autograder.secret import course_secret
     from autograder.submissions import released_labs
 
     args.out.mkdir(parents=True, exist_ok=True)

@@ -6,11 +6,11 @@ Rows exist from the start with zero points and are filled in as properties are e
 import inspect
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from autograder.answers import trusted_functions
 from autograder.compare import Lost, diagnose
+from autograder.grade import EARNED, LOST, SKIPPED, UNTRIED, Grade, Row
 from autograder.intake import Submission
 from autograder.notebook import Exercise, Lab, is_stub
 from autograder.policy import code_print, literal, normalised, objections, preamble_imports, similarity
@@ -19,64 +19,8 @@ from autograder.sandbox import Zygote
 from autograder.student import Setup, Student, Worker
 from sslcourse.errors import InputError
 
-EARNED, LOST, UNTRIED, SKIPPED = "earned", "lost", "not attempted", "not run"
 _MAX_DEATHS = 2
 _ALIKE, _LONG = 0.95, 200  # similarity of code shorter than this says nothing
-
-
-@dataclass
-class Row:
-    """One property of one exercise."""
-
-    exercise: str
-    check: str
-    title: str
-    out_of: float
-    points: float = 0.0
-    status: str = LOST
-    message: str = ""
-    diagnosis: str = ""  # the known mistake that behaves like this answer
-    hint: str = ""
-
-
-@dataclass
-class Grade:
-    """Everything that is recorded about one hand-in."""
-
-    student: str
-    lab: str
-    rows: list[Row] = field(default_factory=list)
-    by_hand: dict[str, dict[str, Any]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)  # for the student
-    remarks: list[str] = field(default_factory=list)  # for the instructor
-    refused: str = ""
-    output: dict[str, str] = field(default_factory=dict)
-    hints_used: dict[str, int] = field(default_factory=dict)
-    prints: dict[str, str] = field(default_factory=dict)  # of the normalised code of each answer: `pairs.same_code`
-    sandbox: str = ""
-    seconds: float = 0.0
-
-    @property
-    def points(self) -> float:
-        return sum(min(max(r.points, 0.0), r.out_of) for r in self.rows)
-
-    @property
-    def out_of(self) -> float:
-        return sum(r.out_of for r in self.rows)
-
-    def of(self, exercise: str) -> list[Row]:
-        """The rows of one exercise."""
-        return [r for r in self.rows if r.exercise == exercise]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return asdict(self) | {"points": self.points, "out_of": self.out_of}
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "Grade":
-        """The inverse of `as_dict`."""
-        known = {k: v for k, v in data.items() if k in cls.__dataclass_fields__}
-        return cls(**known | {"rows": [Row(**r) for r in data["rows"]]})
 
 
 class Grader:
@@ -89,6 +33,7 @@ class Grader:
             raise InputError(f"lab {lab.name} has no checks: write autograder/checks/lab{lab.name[:2]}.py.")
         self.checks = collect(module)
         self.solution = solution or {}
+        self._own: dict[str, Callable[..., Any]] = {}  # the solution's functions, where the library has none
         self.wrong = self._known_wrong()
         shown = [(r.exercise, r.source) for r in answers_of(import_answers(lab.name), Right)]
         self.shown = {(name, code_print(source)) for name, source in [*shown, *self.solution.items()]}
@@ -198,7 +143,10 @@ class Grader:
             return self.lab.reference(exercise.name)
         if exercise.role != "exercise":
             return _nothing
-        return trusted_functions(self.lab, exercise.name, self.solution[exercise.name])[exercise.name]
+        if exercise.name not in self._own:
+            names = trusted_functions(self.lab, exercise.name, self.solution[exercise.name])
+            self._own[exercise.name] = names[exercise.name]
+        return self._own[exercise.name]
 
     def _run(self, check: Check, row: Row, student: Student, source: str, name: str, strict: bool) -> None:
         if student.worker.deaths >= _MAX_DEATHS:
@@ -207,7 +155,7 @@ class Grader:
         given = {
             "student": student,
             "draw": Draw(self.secret, self.lab.name, name, check.name, source),
-            "answer": literal(source, "prediction"),
+            "answer": literal(source, "prediction") if "answer" in check.needs else None,
         }
         try:
             check.run(**{k: given[k] for k in check.needs})

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from autograder.answers import COURSE
-from autograder.grader import EARNED, Grade
+from autograder.grade import EARNED, Grade
 from sslcourse.errors import InputError
 
 _SETUP = """#!/usr/bin/env bash

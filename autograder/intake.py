@@ -25,6 +25,7 @@ class Submission:
     written: dict[str, str]  # manually graded cell -> text
     notes: list[str] = field(default_factory=list)
     hints: dict[str, int] = field(default_factory=dict)  # exercise -> highest hint level that was opened
+    refused: str = ""  # why nothing could be taken
 
 
 def read_bytes(path: Path) -> bytes:

@@ -5,7 +5,6 @@ intake first (a clean copy in `.accepted/`; what the student handed in is not to
 notebook in the grading process, `SandboxGrade` asks the grader and writes what each check cell earned into its output.
 """
 
-import atexit
 import json
 import shutil
 import textwrap
@@ -16,18 +15,20 @@ from nbgrader.converters import Autograde
 from nbgrader.converters.base import NbGraderException
 from nbgrader.preprocessors import ClearSolutions, NbGraderPreprocessor
 from nbgrader.utils import parse_utc
-from traitlets import Unicode
+from traitlets import Integer, Unicode
 
+from autograder.gradebook import one_book
 from autograder.intake import Submission, read_bytes, read_cells, take
 from autograder.mend import mend, refused
-from autograder.notebook import Lab, clean, lab_from_cells, parse, read_lab
+from autograder.notebook import Cell, Lab, clean, lab_from_cells, parse, read_lab
 from sslcourse.errors import InputError, unknown
 
-if TYPE_CHECKING:  # these import torch, which most nbgrader commands do not need
-    from autograder.grader import Grade, Grader, Row
+if TYPE_CHECKING:
+    from autograder.ahead import Ahead
+    from autograder.grade import Grade, Row
 
 ACCEPTED = ".accepted"
-_graders: dict[str, "Grader"] = {}
+_graders: dict[str, "Ahead"] = {}
 
 
 class ClearAnswers(ClearSolutions):
@@ -58,21 +59,41 @@ class FairAutograde(Autograde):
         try:
             if not release.is_file():
                 raise InputError(f"{release} is missing: run `nbgrader generate_assignment {name}` first.")
-            SandboxGrade(parent=self).open(read_lab(release))
+            lab = read_lab(release)
+            grader = SandboxGrade(parent=self).open(lab)
+            shutil.rmtree(root / ACCEPTED, ignore_errors=True)
+            copies = {}
+            for folder in sorted(source.glob(f"{self.coursedir.student_id}/{name}"), key=str):
+                student = folder.parent.name
+                copies[student] = accept(folder, root / ACCEPTED / student / name, release)
+            grader.preflight()
         except InputError as error:
             self.log.error("%s", error)
             raise NbGraderException(str(error)) from None
-        shutil.rmtree(root / ACCEPTED, ignore_errors=True)
-        for folder in sorted(source.glob(f"{self.coursedir.student_id}/{name}")):
-            accept(folder, root / ACCEPTED / folder.parent.name / name, release)
         for place in (root / self.coursedir.autograded_directory).glob(f"{self.coursedir.student_id}/{name}"):
             if not _is_graded(place / release.name):
                 shutil.rmtree(place, ignore_errors=True)  # an interrupted run left it, and nbgrader would skip it
+        done = {p.parent.name for p in (root / self.coursedir.autograded_directory).glob(f"*/{name}")}
+        fresh = [student for student in copies if self.force or student not in done]
+        grader.expect(
+            submission(student, lab, parse(copies[student]), copies[student]["metadata"]) for student in fresh
+        )
         before, self.coursedir.submitted_directory = self.coursedir.submitted_directory, ACCEPTED
         try:
-            super().start()
+            with one_book(self.coursedir.db_url, self.coursedir.course_id) as self.book:
+                super().start()
         finally:
             self.coursedir.submitted_directory = before
+
+    def init_assignment(self, assignment_id: str, student_id: str) -> None:
+        """One student's turn; what a failed one before left half written in the gradebook goes."""
+        self.book.forget()
+        super().init_assignment(assignment_id, student_id)
+
+    def write_single_notebook(self, output: str, resources: Any) -> None:
+        """The gradebook first: a notebook that shows points means that they are in it."""
+        self.book.save()
+        super().write_single_notebook(output, resources)
 
 
 def _is_graded(notebook: Path) -> bool:
@@ -84,8 +105,8 @@ def _is_graded(notebook: Path) -> bool:
     return all(cell.outputs for cell in cells if cell.role == "check")
 
 
-def accept(folder: Path, target: Path, release: Path) -> None:
-    """Write the clean copy of one student's folder."""
+def accept(folder: Path, target: Path, release: Path) -> dict[str, Any]:
+    """Write the clean copy of one student's folder; the notebook in it."""
     released, lab = json.loads(release.read_text(encoding="utf-8")), read_lab(release)
     target.mkdir(parents=True, exist_ok=True)
     try:
@@ -102,6 +123,17 @@ def accept(folder: Path, target: Path, release: Path) -> None:
     (target / release.name).write_text(json.dumps(copy), encoding="utf-8")
     if stamp := _timestamp(folder / "timestamp.txt"):
         (target / "timestamp.txt").write_text(stamp, encoding="utf-8")
+    return copy
+
+
+def submission(student: str, lab: Lab, cells: list[Cell], metadata: dict[str, Any]) -> Submission:
+    """What the grader reads of a clean copy."""
+    intake = metadata.get("sslcourse_intake", {})
+    known = {c.grade_id: c.source for c in cells if c.grade_id}
+    sources = {e.name: known[e.name] for e in lab.exercises if e.name in known}
+    written = {k: known[k] for k in lab.by_hand if k in known}
+    notes, hints = list(intake.get("notes", [])), dict(intake.get("hints", {}))
+    return Submission(student, sources, written, notes, hints, intake.get("refused", ""))
 
 
 def _timestamp(file: Path) -> str:
@@ -129,22 +161,14 @@ class SandboxGrade(NbGraderPreprocessor):
 
     mode = Unicode("graded", help="graded: a course secret is required; practice: it is not").tag(config=True)
     at_least = Unicode("landlock", help="refuse to grade below this sandbox level").tag(config=True)
+    jobs = Integer(1, help="grading processes beside nbgrader's own").tag(config=True)
 
     def preprocess(self, nb: Any, resources: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Grade one notebook."""
         student, name = resources["nbgrader"]["student"], resources["nbgrader"]["notebook"]
         cells = parse(json.loads(json.dumps(nb)))
         grader = self.open(lab_from_cells(name, cells))
-        intake = nb.metadata.get("sslcourse_intake", {})
-        if intake.get("refused"):
-            grade = grader.refuse(student, intake["refused"])
-        else:
-            lab = grader.lab
-            known = {c.grade_id: c.source for c in cells if c.grade_id}
-            sources = {e.name: known[e.name] for e in lab.exercises if e.name in known}
-            written = {k: known[k] for k in lab.by_hand if k in known}
-            notes, hints = list(intake.get("notes", [])), dict(intake.get("hints", {}))
-            grade = grader.grade(Submission(student, sources, written, notes, hints))
+        grade = grader.grade(submission(student, grader.job.lab, cells, nb.metadata))
         for remark in grade.remarks:
             self.log.warning("%s: %s", student, remark)
         for cell in nb.cells:
@@ -152,24 +176,21 @@ class SandboxGrade(NbGraderPreprocessor):
                 cell.outputs = _outputs(grade, cell.metadata["sslcourse"]["of"])
         return nb, resources
 
-    def open(self, lab: Lab) -> "Grader":
+    def open(self, lab: Lab) -> "Ahead":
         """The grader of a lab, started once a process. The course's lab counts, not the notebook at hand.
 
         Raises:
-            InputError: no secret, no sandbox that is good enough, or checks that do not accept the solution.
+            InputError: no secret, no such lab.
         """
-        from autograder import batch
-        from autograder.rubric import course_secret
+        from autograder import ahead, batch
+        from autograder.secret import course_secret
         from autograder.submissions import released_labs
 
         if lab.name not in _graders:
             if lab.name not in released_labs():
                 raise unknown("lab", lab.name, released_labs())
-            job = batch.Job(released_labs()[lab.name], course_secret(self.mode), at_least=self.at_least)
-            grader = batch.open_grader(job)
-            atexit.register(grader.zygote.close)
-            grader.preflight()
-            _graders[lab.name] = grader
+            job = batch.Job(released_labs()[lab.name], course_secret(self.mode), at_least=self.at_least, many=True)
+            _graders[lab.name] = ahead.Ahead(job, self.jobs)
         return _graders[lab.name]
 
 

@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 
 from autograder.batch import safe_name
-from autograder.grader import EARNED, UNTRIED, Grade, Row
+from autograder.grade import EARNED, UNTRIED, Grade, Row
 from autograder.pairs import same_code
 
 _PAIRS = 30  # as many are shown; all are in same_code.csv

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from autograder.grader import Grade
+from autograder.grade import Grade
 
 
 @dataclass(frozen=True)

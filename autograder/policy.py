@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import functools
 import hashlib
 from typing import Any
 
@@ -13,10 +14,12 @@ ALLOWED_IMPORTS = _PREAMBLE | set(_HARMLESS.split())
 # Only code that wants to look at the process around it, or at files, needs these.
 _INSIDES = """_getframe currentframe f_back f_globals f_locals tb_frame gi_frame __globals__ __closure__ __code__
 __builtins__ __subclasses__ get_objects get_referrers settrace setprofile meta_path from_file"""
+INSIDES = set(_INSIDES.split())
 MAX_SOURCE = 200 << 10
 _LONG_ENOUGH = 3  # statements
 
 
+@functools.cache
 def preamble_imports(source: str) -> str:
     """Only the imports of allow-listed libraries from a preamble cell, as source."""
     try:
@@ -53,7 +56,7 @@ def objections(source: str, banned: tuple[str, ...]) -> list[str]:
             found.append(
                 f"line {_line(node)} uses {name}, which answers the question by itself: write it from its parts."
             )
-        elif name in _INSIDES.split():
+        elif name in INSIDES:
             found.append(
                 f"line {_line(node)} uses {name}: an answer computes with its arguments and looks at nothing else."
             )
@@ -101,6 +104,7 @@ def literal(source: str, name: str) -> Any:
         return None
 
 
+@functools.lru_cache(maxsize=1024)
 def normalised(source: str) -> str:
     """The code without names, docstrings, comments and layout: what stays when a copy is disguised."""
     try:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from autograder.grader import EARNED, UNTRIED, Grade, Row
+from autograder.grade import EARNED, UNTRIED, Grade, Row
 from autograder.pages import write_pages
 from autograder.pairs import same_code
 

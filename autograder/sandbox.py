@@ -6,6 +6,7 @@ Levels, best first: `bubblewrap` (a file system of its own, read-only; no networ
 """
 
 import contextlib
+import importlib.util
 import json
 import os
 import shutil
@@ -21,8 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autograder import wire
 from sslcourse.errors import InputError, unknown
+
+# `autograder.wire` needs torch and is imported where it is used: the zygote starts while this process imports torch.
 
 LEVELS = ("bubblewrap", "landlock", "limits")
 _INSIDE = ("wire.py", "confine.py", "warm.py", "worker.py")
@@ -82,6 +84,7 @@ class Zygote:
         limits: what one exercise may use.
         at_least: the weakest level that will do.
         trains: the lab's answers make optimisers; have one ready.
+        many: hundreds of exercises will be run: start a little later, fork faster.
         spawn: start a whole new process for each exercise instead of a fork; seconds each, but CUDA needs it.
         device: where the student's code gets its tensors.
 
@@ -96,6 +99,7 @@ class Zygote:
         *,
         at_least: str = "limits",
         trains: bool = False,
+        many: bool = False,
         spawn: bool = False,
         device: str = "cpu",
     ) -> None:
@@ -108,13 +112,15 @@ class Zygote:
                 f"this run needs sandbox level '{at_least}' or better, and '{level}' was asked for: "
                 f"leave --sandbox out, or say --at-least {level}."
             )
-        if device != "cpu" and not wire.torch.cuda.is_available():
+        if device != "cpu" and not _has_gpu():
             raise InputError(f"this lab is graded on '{device}', and this machine has no GPU that PyTorch can use.")
-        self.limits, self.trains, self.device = limits or Limits(), trains, device
+        self.limits, self.trains, self.many, self.device = limits or Limits(), trains, many, device
         self.spawn, self.used = spawn or device != "cpu", False
         self.home = Path(tempfile.mkdtemp(prefix="sslcourse-grader-"))
         self.process: subprocess.Popen[bytes] | None = None
         self.control: socket.socket | None = None
+        self.spare: socket.socket | None = None  # to a worker that was forked ahead
+        self.owed = 0  # replies of the zygote that have not been read
         wanted = LEVELS if level == "best" else (level,)
         missing: list[str] = []
         for name in wanted:
@@ -170,6 +176,8 @@ class Zygote:
                 start_new_session=True,  # Ctrl-C is for the grader, which then ends this process
             )
         self.control = ours
+        from autograder import wire
+
         try:
             ready = wire.receive(ours, time.monotonic() + _START_S)["ready"]
         except (wire.WireError, KeyError, TypeError):
@@ -199,6 +207,7 @@ class Zygote:
             "writable": [str(self.home / "scratch"), "/dev/null", *_gpu_files(self.device)],
             "files_of_python": level == "limits",
             "trains": self.trains,
+            "many": self.many,
             "spawn": self.spawn,
             "device": self.device,
             "data_mb": self.limits.data_mb,
@@ -235,50 +244,66 @@ class Zygote:
         return [*args, "--"]
 
     def fork(self) -> socket.socket:
-        """A socket to a fresh worker; whatever the previous one left behind is killed first."""
+        """A socket to a fresh worker; whatever the previous one left behind was killed before that one was forked."""
+        from autograder import wire
+
         if self.spawn and self.used:
-            self._stop()
-            self._start(self.level)
+            self._restart()
         for attempt in (0, 1):
             try:
-                assert self.control is not None
-                if not self.spawn:
-                    self._command(b"K")
-                ours, theirs = socket.socketpair()
-                with contextlib.closing(theirs):
-                    self._command(b"F", theirs.fileno())
-                self.used = True
-                return ours
+                if self.spare is None:
+                    self._prepare()
+                while self.owed:
+                    assert self.control is not None
+                    wire.receive(self.control, time.monotonic() + 20)
+                    self.owed -= 1
             except (wire.WireError, OSError):
                 if attempt:
                     raise
-                self._stop()
-                self._start(self.level)
+                self._restart()
+                continue
+            ours, self.spare, self.used = self.spare, None, True
+            assert ours is not None
+            return ours
         raise AssertionError("unreachable")
 
     def reap(self) -> None:
-        """Kill the worker and everything that it started."""
+        """Kill the worker and everything that it started, then fork the next one; `fork` waits for both."""
         if self.spawn:
             return self._stop()
         try:
+            self._prepare()
+        except OSError:
+            self._restart()
+
+    def _prepare(self) -> None:
+        """Ask for the end of every worker, and for a new one."""
+        if not self.spawn:
             self._command(b"K")
-        except (wire.WireError, OSError):
-            self._stop()
-            self._start(self.level)
+        ours, theirs = socket.socketpair()
+        with contextlib.closing(theirs):
+            self._command(b"F", theirs.fileno())
+        self.spare = ours
 
     def _command(self, byte: bytes, *descriptors: int) -> None:
         assert self.control is not None
         self.control.settimeout(10)
         socket.send_fds(self.control, [byte], list(descriptors))
-        wire.receive(self.control, time.monotonic() + 20)
+        self.owed += 1
+
+    def _restart(self) -> None:
+        self._stop()
+        self._start(self.level)
 
     def _stop(self) -> None:
-        if self.control is not None:
-            self.control.close()
+        for end in (self.control, self.spare):
+            if end is not None:
+                end.close()
         if self.process is not None:
             self.process.kill()
             self.process.wait()
-        self.control = self.process = None
+        self.control = self.spare = self.process = None
+        self.owed = 0
 
     def close(self) -> None:
         """End the zygote and remove its folder."""
@@ -290,6 +315,12 @@ class Zygote:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _gpu_files(device: str) -> list[str]:
@@ -345,7 +376,9 @@ def _readable() -> list[str]:
 
 def _reachable_by_others() -> bool:
     """Whether another user can read this Python: not when it lies in a private home folder."""
-    files = [Path(os.path.realpath(file)) for file in (wire.torch.__file__, os.__file__, sys.executable)]
+    torch = importlib.util.find_spec("torch")
+    places = [torch.origin if torch and torch.origin else os.__file__, os.__file__, sys.executable]
+    files = [Path(os.path.realpath(file)) for file in places]
     return all(
         file.stat().st_mode & stat.S_IROTH and all(p.stat().st_mode & stat.S_IXOTH for p in file.parents)
         for file in files

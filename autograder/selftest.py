@@ -3,7 +3,8 @@
 import ast
 from dataclasses import dataclass, field
 
-from autograder.grader import EARNED, Grade, Grader
+from autograder.grade import EARNED, Grade
+from autograder.grader import Grader
 from autograder.intake import Submission
 from autograder.mutate import mutations as mutants_of
 from autograder.rubric import Right, Wrong, answers_of, import_answers

@@ -8,6 +8,7 @@ and `confine.py` exist inside the sandbox.
 
 import builtins
 import contextlib
+import functools
 import io
 import json
 import linecache
@@ -67,6 +68,15 @@ class ImportGuard:
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
         if name.split(".")[0] in self.banned:
             raise ImportError(f"'{name}' is not available while grading: the exercise asks for your own code.")
+
+
+@functools.cache
+def loaded() -> dict[str, list[str]]:
+    """The modules there are, by their top-level name. The zygote looks, once: a fork would copy every page it sees."""
+    found: dict[str, list[str]] = {}
+    for name in sys.modules:
+        found.setdefault(name.split(".")[0], []).append(name)
+    return found
 
 
 class NoShell:
@@ -214,7 +224,7 @@ class Server:
     def do_load(self, request: dict[str, Any]) -> dict[str, Any]:
         """Run cells in one fresh module; `offers` are names that stand for functions of the trusted side."""
         sys.meta_path.insert(0, ImportGuard(request["banned"]))
-        for name in [m for m in sys.modules if m.split(".")[0] in (*request["banned"], "__main__")]:
+        for name in [m for top in (*request["banned"], "__main__") for m in loaded().get(top, ())]:
             del sys.modules[name]  # what is loaded already would be imported past the guard
         sys.modules["student"] = self.module
         builtins.get_ipython = NoShell  # type: ignore[attr-defined]
@@ -313,8 +323,8 @@ def _child(sock: socket.socket, options: dict[str, Any]) -> None:
     gpu = options["device"] != "cpu"
     names = ("data_mb", "cpu_s", "processes", "file_mb")
     confine.limits(**{name: options[name] for name in names}, shared=gpu)
-    if options["filter"]:
-        confine.system_calls(read_only=options["files_of_python"] and not gpu)
+    if options["filter"] and not confine.system_calls(read_only=options["read_only"]):
+        return  # it held for the probe, so this cannot be; no student's code runs without it
     if options["files_of_python"]:
         confine.python_files([*options["readable"], os.devnull])
     Server(sock, options["device"]).serve()
@@ -323,9 +333,11 @@ def _child(sock: socket.socket, options: dict[str, Any]) -> None:
 def _lock(options: dict[str, Any], held: list[str]) -> dict[str, Any]:
     uid = confine.drop_root(options["uid"])
     abi = confine.landlock(options["readable"], options["writable"]) if options["landlock"] else 0
+    read_only = options["read_only"] = options["files_of_python"] and options["device"] == "cpu"
+    confine.filter_program(read_only)  # made here once, for all forks
     probe = os.fork()
     if probe == 0:
-        os._exit(0 if options["filter"] and confine.system_calls() else 1)
+        os._exit(0 if options["filter"] and confine.system_calls(read_only=read_only) else 1)
     filtered = os.waitstatus_to_exitcode(os.waitpid(probe, 0)[1]) == 0
     options["filter"] = filtered
     return {"namespaces": held, "unprivileged": uid, "landlock": abi, "seccomp": filtered}
@@ -347,7 +359,8 @@ def main() -> None:
     confine.die_with_parent()
     held = confine.namespaces(options["scratch"]) if options["namespaces"] else options["held"]
     control = socket.socket(fileno=options["fd"])
-    warm.warm_up(options["trains"])
+    warm.warm_up(options["trains"], options["many"])
+    loaded()
     confine.forget_elsewhere(options["paths"])
     confine.seccomp()
     os.chdir(options["scratch"])

@@ -15,13 +15,15 @@ import torch
 
 from autograder import batch, check_notebook, cli, gradescope, practice, report
 from autograder.answers import COURSE, solution_sources
-from autograder.grader import EARNED, SKIPPED, Grade, Grader
+from autograder.grade import EARNED, SKIPPED, Grade
+from autograder.grader import Grader
 from autograder.intake import Submission, read_submission, take
 from autograder.labs import lab_names
 from autograder.mend import mend
 from autograder.notebook import Lab, parse, read_lab
-from autograder.rubric import Draw, Right, Wrong, answers_of, course_secret, import_answers
+from autograder.rubric import Draw, Right, Wrong, answers_of, import_answers
 from autograder.sandbox import Limits, Zygote
+from autograder.secret import course_secret
 from autograder.selftest import only, selftest
 from autograder.submissions import HandIn, find
 from sslcourse.errors import InputError

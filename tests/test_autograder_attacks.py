@@ -20,7 +20,8 @@ import pytest
 
 from autograder import report
 from autograder.answers import COURSE, solution_sources
-from autograder.grader import EARNED, Grade, Grader
+from autograder.grade import EARNED, Grade
+from autograder.grader import Grader
 from autograder.intake import Submission
 from autograder.notebook import Lab, clean, read_lab
 from autograder.sandbox import LEVELS, Limits, Zygote

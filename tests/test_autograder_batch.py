@@ -15,7 +15,8 @@ import yaml
 
 from autograder import batch, cli, gradescope, handout, practice, report
 from autograder.answers import COURSE, solution_sources
-from autograder.grader import Grade, Grader
+from autograder.grade import Grade
+from autograder.grader import Grader
 from autograder.notebook import read_lab
 from autograder.pairs import same_code
 from autograder.policy import code_print
