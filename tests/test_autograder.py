@@ -23,9 +23,8 @@ from autograder.mend import mend
 from autograder.notebook import Lab, parse, read_lab
 from autograder.rubric import Draw, Right, Wrong, answers_of, import_answers
 from autograder.sandbox import Limits, Zygote
-from autograder.secret import course_secret
 from autograder.selftest import only, selftest
-from autograder.submissions import HandIn, find
+from autograder.submissions import HandIn
 from sslcourse.errors import InputError
 
 LAB = "03_simclr_moco"
@@ -312,24 +311,6 @@ def test_a_missing_exercise_costs_only_itself(
 # ---------------------------------------------------------------------------------------------- bad input of ours
 
 
-def test_a_secret_is_needed_for_marks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SSLCOURSE_SECRET", raising=False)
-    monkeypatch.delenv("SSLCOURSE_SECRET_FILE", raising=False)
-    with pytest.raises(InputError, match="course secret"):
-        course_secret("graded")
-    assert course_secret("practice")
-
-
-def test_bad_command_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["grade", str(tmp_path)]) == 2
-    assert cli.main(["grade", str(tmp_path / "nobody.ipynb")]) == 2
-    assert cli.main(["grade", str(RELEASED), "--lab", "03_simclr_mocco"]) == 2
-    errors = capsys.readouterr().err
-    assert "there is no notebook" in errors
-    assert "does not exist" in errors
-    assert "did you mean '03_simclr_moco'" in errors
-
-
 def test_checks_that_refuse_the_solution_stop_the_batch(grader: Grader, solution: dict[str, str]) -> None:
     wrong = solution["two_views"].replace("    v1 = t(x)\n", "    x = x + 1\n    v1 = t(x)\n")
     broken = Grader(grader.lab, grader.zygote, "s", {**solution, "two_views": wrong})
@@ -389,32 +370,6 @@ def test_reports_hold_every_property_and_escape_what_students_write(grader: Grad
     suite = ElementTree.fromstring(paths["junit.xml"])
     assert len(suite.findall(".//testcase")) == len(grade.rows)
     assert Grade.from_dict(json.loads(paths["grades.json"])[0]).as_dict() == grade.as_dict()
-
-
-@pytest.mark.parametrize(
-    ("file", "student"),
-    [
-        ("lovelaceada_123_4567_03_simclr_moco.ipynb", "lovelaceada"),
-        ("Ada Lovelace_99_assignsubmission_file_/lab.ipynb", "Ada Lovelace"),
-        ("03-lab-ada/labs/03.ipynb", "03-lab-ada"),
-        ("ada.ipynb", "ada"),
-    ],
-)
-def test_whose_file_it_is(file: str, student: str, tmp_path: Path) -> None:
-    archive = tmp_path / "hand-ins.zip"
-    with zipfile.ZipFile(archive, "w") as files:
-        files.writestr(file, "{}")
-        files.writestr("../escaped.ipynb", "{}")
-    found = find([archive], tmp_path / "unpacked")
-    assert [h.student for h in found] == [student]
-    assert not (tmp_path / "escaped.ipynb").exists()
-
-
-def test_an_empty_folder_is_a_hand_in_of_nothing(tmp_path: Path) -> None:
-    (tmp_path / "ada").mkdir()
-    (tmp_path / "ada" / "lab.ipynb").write_text("{}")
-    (tmp_path / "bob").mkdir()
-    assert {h.student for h in find([tmp_path], tmp_path)} == {"ada", "bob"}
 
 
 def test_a_clean_copy_keeps_answers_and_figures_and_nothing_else(lab: Lab, solution: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import zipfile
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from autograder.answers import COURSE
 from autograder.intake import decode, read_bytes, take
 from autograder.notebook import Cell, Lab, is_stub, parse, read_lab, without_magics
 from autograder.policy import literal, objections, preamble_imports, similarity
+from autograder.submissions import find
 from sslcourse.errors import InputError
 
 LAB = "03_simclr_moco"
@@ -136,3 +138,37 @@ def test_a_renamed_copy_is_alike_and_other_code_is_not() -> None:
     c = "def f(x, y):\n    return sum(i * j for i, j in zip(x, y))"
     assert similarity(a, b) == 1
     assert similarity(a, c) < 0.6
+
+
+@pytest.mark.parametrize(
+    ("file", "student"),
+    [
+        ("lovelaceada_123_4567_03_simclr_moco.ipynb", "lovelaceada"),
+        ("Ada Lovelace_99_assignsubmission_file_/lab.ipynb", "Ada Lovelace"),
+        ("03-lab-ada/labs/03.ipynb", "03-lab-ada"),
+        ("ada.ipynb", "ada"),
+    ],
+)
+def test_whose_file_it_is(file: str, student: str, tmp_path: Path) -> None:
+    archive = tmp_path / "hand-ins.zip"
+    with zipfile.ZipFile(archive, "w") as files:
+        files.writestr(file, "{}")
+        files.writestr("../escaped.ipynb", "{}")
+    found = find([archive], tmp_path / "unpacked")
+    assert [h.student for h in found] == [student]
+    assert not (tmp_path / "escaped.ipynb").exists()
+
+
+def test_an_empty_folder_is_a_hand_in_of_nothing(tmp_path: Path) -> None:
+    (tmp_path / "ada").mkdir()
+    (tmp_path / "ada" / "lab.ipynb").write_text("{}")
+    (tmp_path / "bob").mkdir()
+    assert {h.student for h in find([tmp_path], tmp_path)} == {"ada", "bob"}
+
+
+def test_one_student_never_has_two_files_of_one_name(tmp_path: Path) -> None:
+    for name in ("ada.ipynb", "sub/ada.ipynb"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    found = find([tmp_path / "ada.ipynb", tmp_path / "sub" / "ada.ipynb"], tmp_path)
+    assert [h.student for h in found] == ["ada", "ada (2)"]
