@@ -10,6 +10,7 @@ A check is a pytest function that looks at one property of one exercise::
 prediction. Ask for what you need by name, as in pytest.
 """
 
+import functools
 import hashlib
 import hmac
 import importlib
@@ -39,7 +40,7 @@ class Check:
     title: str
     run: Callable[..., None]
 
-    @property
+    @functools.cached_property
     def needs(self) -> tuple[str, ...]:
         """The names of the arguments that the check asks for."""
         return tuple(inspect.signature(self.run).parameters)
