@@ -54,9 +54,10 @@ class Ahead:
         self._ask()
 
     def _ask(self) -> None:
-        while self.later and len(self.asked) <= self.jobs:
-            submission = self.later.pop(0)
-            self.asked[submission.student] = submission, self.pool.submit(batch.grade_here, submission)
+        with contextlib.suppress(BrokenProcessPool):  # `grade` sees to that
+            while self.later and len(self.asked) <= self.jobs:
+                submission = self.later.pop(0)
+                self.asked[submission.student] = submission, self.pool.submit(batch.grade_here, submission)
 
     def grade(self, submission: Submission) -> Grade:
         """The grade of exactly this submission; what was expected and differs from it does not count."""
