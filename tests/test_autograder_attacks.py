@@ -254,7 +254,7 @@ def test_a_poisoned_process_is_thrown_away(house: House) -> None:
     )
     assert only(house.grader, "two_views", poison).points == 0
     grade = only(house.grader, "nt_xent", house.grader.solution["nt_xent"])
-    assert grade.points == 20
+    assert grade.points == 14
     unharmed(house, grade)
 
 
