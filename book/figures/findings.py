@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from benchmarks.findings.common import Finding
 
 ROOT = Path(__file__).resolve().parents[2]
+if str(ROOT) not in sys.path:  # pages run in book/; the scripts that record findings lie beside it
+    sys.path.append(str(ROOT))
 
 
 def load(path: str | Path) -> "Finding":
     """Read a finding; `path` is relative to the page, such as ``../benchmarks/findings/simclr_head.json``."""
-    if str(ROOT) not in sys.path:
-        sys.path.append(str(ROOT))
     from benchmarks.findings.common import Finding
 
     return Finding.load(path)
