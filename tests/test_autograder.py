@@ -178,6 +178,7 @@ def test_output_is_capped_and_harmless(grader: Grader) -> None:
         ("two_views = 3", "stopped with TypeError"),
         ("1 / 0\ndef two_views(x, t):\n    return t(x), t(x)", "stopped with ZeroDivisionError"),
         ("def two_views(x):\n    return x, x", "stopped with TypeError"),
+        ("def two_views(x, t):\n    return 1 - torch.ones(2, dtype=torch.bool)", "stopped with"),
         ("def two_views(x, t):\n    '''later'''\n    raise NotImplementedError", 'hint("two_views", 1)'),
     ],
 )

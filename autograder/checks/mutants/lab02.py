@@ -68,6 +68,12 @@ WRONG = [
             "all queries get the hard negatives of the first one.",
         ),
         (
+            "one_draw_for_all_queries",
+            "torch.randint(n_hard, (len(q), count), generator=rng)",
+            "torch.randint(n_hard, (1, count), generator=rng).expand(len(q), -1)",
+            "all queries mix the same places of their ranking: every query draws its own partners.",
+        ),
+        (
             "constant_alpha",
             "alpha = torch.rand(len(q), s1, 1, generator=rng)",
             "alpha = torch.full((len(q), s1, 1), 0.5)",
