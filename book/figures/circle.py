@@ -19,14 +19,14 @@ def circles(points: dict[str, Tensor], notes: dict[str, str]) -> "Figure":
     """One circle a column: first views as discs, second views as squares, partners joined; (2N, 2) each."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(points), figsize=(2.15 * len(points), 2.75))
+    figure, axes = plt.subplots(1, len(points), figsize=(1.6 * len(points), 2.3))
     for axis, (name, z) in zip(axes, points.items(), strict=True):
         first, second = (1.12 * z[: len(z) // 2]), 0.92 * z[len(z) // 2 :]
         axis.add_patch(plt.Circle((0, 0), 1, fill=False, ec=GREY, lw=0.8))
         for a, b in zip(first, second, strict=True):
             axis.plot([a[0], b[0]], [a[1], b[1]], color=GREY, lw=0.8, zorder=1)
-        axis.scatter(*first.T, color=BLUE, s=14, zorder=2)
-        axis.scatter(*second.T, color=ORANGE, marker="s", s=12, zorder=2)
+        axis.scatter(*first.T, color=BLUE, s=9, zorder=2)
+        axis.scatter(*second.T, color=ORANGE, marker="s", s=8, zorder=2)
         axis.set_title(name)
         axis.set_xlabel(notes.get(name, ""), fontsize=8.5)
         axis.set(xlim=(-1.3, 1.3), ylim=(-1.3, 1.3), aspect="equal", xticks=[], yticks=[])

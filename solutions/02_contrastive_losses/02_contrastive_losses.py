@@ -483,6 +483,7 @@ USE_REFERENCE = False
 if USE_REFERENCE:
     from sslcourse.losses import batch_hard_triplet, chopra_contrastive, info_nce
 
+# %% id="vectors" sslcourse={"role": "experiment"}
 DEVICE = "cpu"
 M = 255 if DEVICE == "cpu" else 65_535
 generator = torch.Generator().manual_seed(0)
@@ -515,6 +516,8 @@ from sslcourse.train.monitor import alignment, uniformity
 
 y = torch.arange(30).repeat(2)  # rows 0 to 29 are first views, rows 30 to 59 second views
 i, j = torch.triu_indices(60, 60, 1)
+
+# %% id="three-losses" sslcourse={"role": "experiment"}
 losses = {
     "pairs": lambda z: chopra_contrastive(pairwise_distance(z, z)[i, j], y[i] == y[j], 1.0),
     "triplet": lambda z: batch_hard_triplet(z, y, 0.3),
@@ -571,10 +574,11 @@ plt.show()
 # Twelve points on a circle: six images, two views each (one colour an image). The arrows show where **your** `info_nce` pushes every point,
 # $-\partial L/\partial z$ along the circle. Move the temperature. Whose arrow is longest at 0.05, and whose at 1?
 
-# %% id="play" sslcourse={"role": "experiment"}
+# %% id="play-imports" sslcourse={"role": "experiment"}
 import ipywidgets
 import matplotlib.pyplot as plt
 
+# %% id="play" sslcourse={"role": "experiment"}
 @ipywidgets.interact(tau=ipywidgets.FloatLogSlider(value=0.2, min=-1.7, max=0, step=0.05, description="temperature"))
 def arrows(tau: float = 0.2) -> None:
     z = F.normalize(torch.randn(12, 2, generator=torch.Generator().manual_seed(3)), dim=1).requires_grad_()

@@ -63,7 +63,7 @@
     const picture = svg("svg", { viewBox: "-160 -150 320 300", role: "group",
       "aria-label": "Twelve points on a circle, with an arrow each. Points are sliders: choose one with Tab, move it with the arrow keys." }, root);
     const defs = svg("defs", {}, picture);
-    const marker = svg("marker", { id: "ssl-circle-head", viewBox: "0 0 8 8", refX: 5, refY: 4, markerWidth: 5, markerHeight: 5, orient: "auto" }, defs);
+    const marker = svg("marker", { id: "ssl-circle-head", viewBox: "0 0 8 8", refX: 5, refY: 4, markerWidth: 3.4, markerHeight: 3.4, orient: "auto" }, defs);
     svg("path", { d: "M0 0 L8 4 L0 8 z", class: "head" }, marker);
     svg("circle", { r: R, class: "track" }, picture);
     const lines = Array.from({ length: n }, () => svg("line", { class: "look" }, picture));
@@ -95,7 +95,7 @@
     const readout = html("p", { className: "readout" }, root);
     readout.setAttribute("aria-live", "polite");
     html("p", { className: "hint", textContent: "Discs are first views (queries), squares second views (keys); equal numbers are one image. " +
-      "Arrows: \u2212\u2202L/\u2202z, the longest always drawn at one length. Blue lines: how much of its attention the chosen image's " +
+      "Arrows: \u2212\u2202L/\u2202z, scaled to the longest one. Blue lines: how much of its attention the chosen image's " +
       "first view gives to each key. Drag a point, or choose it with Tab and use the arrow keys." }, root);
 
     function choose(i) { chosen = i; draw(); }
@@ -113,8 +113,8 @@
         const degrees = ((Math.round((angle * 180) / Math.PI) % 360) + 360) % 360;
         points[i].setAttribute("aria-valuenow", degrees);
         points[i].setAttribute("aria-valuetext", `${degrees} degrees, push ${push[i].toFixed(2)}`);
-        const length = (LONGEST * push[i]) / most;
-        arrows[i].setAttribute("visibility", Math.abs(length) < 1.5 ? "hidden" : "visible");
+        const length = (LONGEST * push[i]) / Math.max(most, 0.02);   // when all is calm, arrows are short, too
+        arrows[i].setAttribute("visibility", Math.abs(length) < 2.5 ? "hidden" : "visible");
         const [out, tangentX, tangentY] = [1.17, -Math.sin(angle), -Math.cos(angle)];
         Object.entries({ x1: x * out, y1: y * out, x2: x * out + length * tangentX, y2: y * out + length * tangentY })
           .forEach(([key, value]) => arrows[i].setAttribute(key, value));
