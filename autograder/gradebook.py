@@ -9,12 +9,17 @@ import contextlib
 import sys
 import types
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import nbformat
 from jsonschema.validators import validator_for
 from nbgrader.api import Gradebook
 from nbgrader.nbgraderformat import common
+from nbgrader.preprocessors import SaveCells
+
+from sslcourse.errors import InputError
 
 _USERS = ("nbgrader.converters.autograde", "nbgrader.preprocessors.")
 
@@ -24,6 +29,7 @@ class Book(Gradebook):
 
     def __init__(self, url: str, course: str) -> None:
         super().__init__(url, course)
+        self.url = url
         self.db.commit = self._flush
 
     def _flush(self) -> None:
@@ -43,6 +49,25 @@ class Book(Gradebook):
         """nbgrader is done with it for now: what it holds is read anew next time."""
         self.db.flush()
         self.db().expunge_all()
+
+
+def enter(book: Book, released: Path) -> None:
+    """Tell the gradebook what a released lab asks for: its cells and their points, as `generate_assignment` would.
+
+    Raises:
+        InputError: graded hand-ins are about other cells.
+    """
+    name = released.stem
+    book.update_or_create_assignment(name)
+    resources = {"nbgrader": {"notebook": name, "assignment": name, "db_url": book.url}}
+    try:
+        SaveCells().preprocess(nbformat.read(released, 4), resources)
+    except RuntimeError:
+        raise InputError(
+            f"{name} has other cells than when its first hand-ins were graded, and gradebook.db keeps their grades: "
+            "take the old lab, or move gradebook.db and autograded/ away and grade again."
+        ) from None
+    book.save()
 
 
 @contextlib.contextmanager

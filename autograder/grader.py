@@ -82,7 +82,7 @@ class Grader:
         """All rows of one submission. `strict`: an exception inside a check is the check's own bug."""
         start = time.monotonic()
         grade = Grade(submission.student, self.lab.name, notes=list(submission.notes), hints_used=submission.hints)
-        grade.sandbox = str(self.zygote.protection)
+        grade.sandbox = self.zygote.protection.recorded
         grade.rows = self.blank_rows()
         for exercise in self.lab.exercises:
             self.exercise(exercise, submission, grade, strict=strict)
@@ -98,7 +98,7 @@ class Grader:
 
     def refuse(self, student: str, reason: str) -> Grade:
         """A recorded zero with its reason."""
-        grade = Grade(student, self.lab.name, refused=reason, sandbox=str(self.zygote.protection))
+        grade = Grade(student, self.lab.name, refused=reason, sandbox=self.zygote.protection.recorded)
         grade.rows = self.blank_rows(reason)
         grade.by_hand = {k: {"out_of": p, "attempted": False} for k, (p, _) in self.lab.by_hand.items()}
         return grade

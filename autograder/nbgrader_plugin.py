@@ -17,7 +17,7 @@ from nbgrader.preprocessors import ClearSolutions, NbGraderPreprocessor
 from nbgrader.utils import parse_utc
 from traitlets import Integer, Unicode
 
-from autograder.gradebook import one_book
+from autograder.gradebook import enter, one_book
 from autograder.intake import Submission, read_bytes, read_cells, take
 from autograder.mend import mend, refused
 from autograder.notebook import Cell, Lab, clean, lab_from_cells, parse, read_lab
@@ -53,35 +53,41 @@ class FairAutograde(Autograde):
 
     def start(self) -> None:
         """Take in every hand-in of the assignment, then autograde the copies. What cannot be right stops it at once."""
-        root = Path(self.coursedir.root)
-        source, name = root / self.coursedir.submitted_directory, self.coursedir.assignment_id
+        root, name = Path(self.coursedir.root), self.coursedir.assignment_id
         release = root / self.coursedir.release_directory / name / f"{name}.ipynb"
         try:
             if not release.is_file():
-                raise InputError(f"{release} is missing: run `nbgrader generate_assignment {name}` first.")
-            lab = read_lab(release)
-            grader = SandboxGrade(parent=self).open(lab)
-            shutil.rmtree(root / ACCEPTED, ignore_errors=True)
-            copies = {}
-            for folder in sorted(source.glob(f"{self.coursedir.student_id}/{name}"), key=str):
-                student = folder.parent.name
-                copies[student] = accept(folder, root / ACCEPTED / student / name, release)
+                raise InputError(f"{release} is missing: run `make labs` first.")
+            grader = SandboxGrade(parent=self).open(read_lab(release))
+            taken = self._take_in(root, release)
             grader.preflight()
+            with one_book(self.coursedir.db_url, self.coursedir.course_id) as self.book:
+                enter(self.book, release)
+                grader.expect(taken)
+                self._autograde_copies()
         except InputError as error:
             self.log.error("%s", error)
             raise NbGraderException(str(error)) from None
-        for place in (root / self.coursedir.autograded_directory).glob(f"{self.coursedir.student_id}/{name}"):
-            if not _is_graded(place / release.name):
-                shutil.rmtree(place, ignore_errors=True)  # an interrupted run left it, and nbgrader would skip it
-        done = {p.parent.name for p in (root / self.coursedir.autograded_directory).glob(f"*/{name}")}
-        fresh = [student for student in copies if self.force or student not in done]
-        grader.expect(
-            submission(student, lab, parse(copies[student]), copies[student]["metadata"]) for student in fresh
-        )
+
+    def _take_in(self, root: Path, release: Path) -> list[Submission]:
+        """Make the clean copies; what will be graded, in nbgrader's order."""
+        shutil.rmtree(root / ACCEPTED, ignore_errors=True)
+        taken, lab = [], read_lab(release)
+        folders = (root / self.coursedir.submitted_directory).glob(f"{self.coursedir.student_id}/{release.stem}")
+        for folder in sorted(folders, key=str):
+            student = folder.parent.name
+            copy = accept(folder, root / ACCEPTED / student / release.stem, release)
+            done = root / self.coursedir.autograded_directory / student / release.stem
+            if not _is_graded(done / release.name):
+                shutil.rmtree(done, ignore_errors=True)  # an interrupted run left it, and nbgrader would skip it
+            if self.force or not done.exists():
+                taken.append(submission(student, lab, parse(copy), copy["metadata"]))
+        return taken
+
+    def _autograde_copies(self) -> None:
         before, self.coursedir.submitted_directory = self.coursedir.submitted_directory, ACCEPTED
         try:
-            with one_book(self.coursedir.db_url, self.coursedir.course_id) as self.book:
-                super().start()
+            super().start()
         finally:
             self.coursedir.submitted_directory = before
 

@@ -75,6 +75,11 @@ class Protection:
         parts.append(f"runs as {'an unprivileged user' if self.layers.get('unprivileged') else 'root'}")
         return f"{self.level} ({', '.join(parts)})"
 
+    @property
+    def recorded(self) -> str:
+        """The same, and why it is nothing better."""
+        return "".join([str(self), *(f"; not {reason}" for reason in self.missing)])
+
 
 class Zygote:
     """A warm process, locked up, that forks a fresh worker for each exercise. Use as a context manager.
