@@ -17,6 +17,7 @@ from nbgrader.preprocessors import ClearSolutions, NbGraderPreprocessor
 from nbgrader.utils import parse_utc
 from traitlets import Integer, Unicode
 
+from autograder.grade import UNTRIED, Grade, Row
 from autograder.gradebook import enter, one_book
 from autograder.intake import Submission, read_bytes, read_cells, take
 from autograder.mend import mend, refused
@@ -25,7 +26,6 @@ from sslcourse.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from autograder.ahead import Ahead
-    from autograder.grade import Grade, Row
 
 ACCEPTED = ".accepted"
 _graders: dict[str, "Ahead"] = {}
@@ -200,13 +200,15 @@ class SandboxGrade(NbGraderPreprocessor):
         return _graders[lab.name]
 
 
-def _outputs(grade: "Grade", exercise: str) -> list[Any]:
+def _outputs(grade: Grade, exercise: str) -> list[Any]:
     """What a check cell shows: the feedback as text, and the points as the value that nbgrader reads."""
     from nbformat.v4 import new_output
 
     rows = grade.of(exercise)
     points = sum(min(max(r.points, 0.0), r.out_of) for r in rows)
     text = "\n".join(_line(r) for r in rows)
+    if grade.refused or all(r.status == UNTRIED for r in rows):  # one reason for all of it
+        text = f"  0/{sum(r.out_of for r in rows):g}\n{_wrapped(rows[0].message)}"
     hints = "".join(f"\n{_wrapped('-> ' + hint)}" for hint in dict.fromkeys(r.hint for r in rows if r.hint))
     notes = "".join(f"\n{_wrapped('note: ' + note)}" for note in grade.notes)
     level = grade.hints_used.get(exercise, 0)
@@ -217,7 +219,7 @@ def _outputs(grade: "Grade", exercise: str) -> list[Any]:
     ]
 
 
-def _line(row: "Row") -> str:
+def _line(row: Row) -> str:
     mark = f"{row.points:g}/{row.out_of:g}"
     return f"{mark:>5}  {row.title}" + (f"\n{_wrapped(row.message)}" if row.message else "")
 
