@@ -597,13 +597,13 @@ def arrows(tau: float = 0.2) -> None:
 # ### BEGIN SOLUTION
 # What is seen (always, up to the last digits): of 255 negatives about 2 count at tau = 0.02, 70 at 0.1 and 251 at 1. On the
 # circle InfoNCE brings partners together (alignment 0.000) and spreads the images (uniformity -1.717, the most that 30 points can);
-# the triplet loss brings partners together and stops at its margin, so images stay in clumps (-1.1 to -1.3, by seed); all pairs
+# the triplet loss brings partners together but hears only the nearest negative, so a crowd hardly thins out (-1.1 to -1.3, by seed); all pairs
 # spread the images but keep partners apart (0.3 to 0.8), since 1,740 negative pairs outvote 30 positive ones.
 #
 # A full answer (5) compares each predicted value with the measured one, and explains the count with the softmax: the push on a
 # negative is its probability, proportional to exp(s / tau), so at tau = 0.02 a similarity higher by 0.1 means e^5 = 148 times the push, at
 # tau = 1 only 1.1 times. It points at the figure: straight lines on the logarithmic axis with slope 1 / tau. For the
-# circle it says that a hinge is silent beyond its margin, while a softmax never is. 3: right, but without the figure or without the numbers.
+# circle it says that a hinge is silent beyond its margin, and the hardest negative is one voice, while a softmax hears all. 3: right, but without the figure or without the numbers.
 # 0: repeats the numbers only.
 # ### END SOLUTION
 
