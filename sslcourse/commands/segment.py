@@ -40,10 +40,11 @@ class Options:
     """Find all objects instead."""
     grid: int = 32
     """Points a side that --everything and --text ask."""
-    min_iou: float = 0.8
-    """Predicted IoU from which on --everything and --text keep a mask."""
-    min_stability: float = 0.9
-    """Stability from which on --everything and --text keep a mask."""
+    min_iou: float | None = None
+    """Predicted IoU from which on --everything and --text keep a mask; 0.4 for the course's small models, which promise
+    less than they hold, 0.8 for official ones."""
+    min_stability: float | None = None
+    """Stability from which on they do; 0.6 for the course's models, 0.9 for official ones."""
     model: str = "tiny_sam"
     """A model of the course, a file of sslcourse.segment.train, or with --weights a name such as sam_vit_b."""
     weights: Path | None = None
@@ -128,7 +129,10 @@ def _everything(model: "Sam", pixels: "Tensor", options: Options) -> tuple["Tens
     from sslcourse.segment.automatic import AutomaticMasks, Thresholds
     from sslcourse.segment.predictor import Predictor
 
-    limits = Thresholds(pred_iou=options.min_iou, stability=options.min_stability)
+    usual = (0.4, 0.6) if options.weights is None else (0.8, 0.9)
+    given = (options.min_iou, options.min_stability)
+    iou, stability = (b if a is None else a for a, b in zip(given, usual, strict=True))
+    limits = Thresholds(pred_iou=iou, stability=stability)
     found = AutomaticMasks(Predictor(model), options.grid, limits=limits)(pixels)
     masks = [record.mask for record in found]
     empty = torch.zeros(0, *pixels.shape[1:], dtype=torch.bool)
