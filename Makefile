@@ -10,7 +10,7 @@ PAGES := _build/html/index.html
 # Tests run two at a time with one thread each: the same bits on every machine, and faster than one at a time.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
-.PHONY: help setup book test full test-gpu weights labs student bench lint lock clean
+.PHONY: help setup book links test full test-gpu weights labs student wheelhouse bench lint lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -28,6 +28,9 @@ $(VENV)/.synced: requirements.lock pyproject.toml
 book: setup  ## build the book (jupyter-book build .) and print where the pages are
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter-book build . -n -W --keep-going
 	@echo "The book: file://$(abspath $(PAGES))"
+
+links: setup  ## ask the sites that the book links to whether the pages are there (needs the network)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter-book build . --builder linkcheck
 
 test: setup  ## run the tests
 	$(PYTEST) -m "not gpu and not slow"
@@ -49,6 +52,9 @@ labs: setup  ## generate labs/ from solutions/
 
 student: setup  ## build the students' hand-out: dist/sslcourse-labs.zip
 	$(BIN)/autograder zip student
+
+wheelhouse: setup  ## all packages for a classroom without a network (FOR="--system windows --python 3.12")
+	$(BIN)/python -m autograder.wheelhouse $(FOR)
 
 $(VENV)/.bench: $(VENV)/.synced requirements-bench.lock
 	$(BIN)/uv pip install -q --python $(BIN)/python -r requirements-bench.lock

@@ -16,14 +16,16 @@ ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
 sys.path.append(str(BOOK / "_ext"))
 
+import api  # noqa: E402
 import page_cache  # noqa: E402
 import parts as course_parts  # noqa: E402
 import repository  # noqa: E402
 
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
-LISTED = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
-PAGES = sorted(BOOK.glob("*.md"))
+CHAPTERS_LISTED = [chapter for part in TOC["parts"] for chapter in part["chapters"]]
+LISTED = [TOC["root"], *(page["file"] for top in CHAPTERS_LISTED for page in (top, *top.get("sections", [])))]
+PAGES = sorted(BOOK.rglob("*.md"))
 CHAPTERS = [page for page in PAGES if re.match(r"\d\d-", page.name)]
 FENCE = re.compile(r"^(`{3,})\{?(code-cell|literalinclude|math|bash|python|bibliography)\b.*?^\1$", re.M | re.S)
 EXTERNAL = re.compile(
@@ -44,7 +46,7 @@ def prose(page: Path) -> str:
 
 
 def test_every_page_is_in_the_table_of_contents() -> None:
-    assert sorted(LISTED) == [f"book/{page.stem}" for page in PAGES]
+    assert sorted(LISTED) == sorted(str(page.relative_to(ROOT).with_suffix("")) for page in PAGES)
 
 
 @by_name
@@ -128,6 +130,15 @@ def test_config_fails_on_errors_and_stays_offline() -> None:
     assert "Apache License" in (mathjax.parent / "LICENSE").read_text()
 
 
+@by_name
+def test_addresses_of_other_sites_are_well_formed(page: Path) -> None:
+    """What can be checked without a network; `make links` asks the sites."""
+    for address in re.findall(r"""(?<![\w"'])(https?://[^\s)>"'`]+)""", prose(page)):
+        assert address.startswith("https://"), address
+        if "arxiv.org" in address:
+            assert re.fullmatch(r"https://arxiv\.org/abs/\d{4}\.\d{4,5}", address), address
+
+
 def test_own_assets_are_offline() -> None:
     for path in [*BOOK.rglob("*.css"), *BOOK.glob("_static/js/*.js"), *BOOK.glob("_static/*.svg")]:
         assert not EXTERNAL.search(path.read_text()), path
@@ -149,7 +160,7 @@ def test_external_asset_pattern(html: str, external: bool) -> None:
 
 
 def test_built_pages_are_offline_and_described() -> None:
-    pages = sorted((ROOT / "_build" / "html" / "book").glob("*.html"))
+    pages = sorted((ROOT / "_build" / "html" / "book").rglob("*.html"))
     if not pages:
         pytest.skip("the book has not been built here: make book")
     for page in pages:
@@ -246,6 +257,46 @@ def test_address_of_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert repository.find_repository(tmp_path) == name
     monkeypatch.setenv("SSLCOURSE_REPOSITORY", "other/fork")
     assert repository.find_repository(tmp_path) == "other/fork"
+
+
+# --- the reference ----------------------------------------------------------------------------------------------------
+
+
+def test_docstrings_become_rst() -> None:
+    text = """Loss of *all* views, with x_ and |x| and 2 * 3.
+
+The `sum` is over `a, b`:
+
+    L = sum_i x_i * |y|
+
+as in the paper.
+
+Args:
+    x: (N, D) float; `x[i]` is row i of what
+        was given.
+
+Returns:
+    value: scalar, and its
+        continuation.
+    other: (N,).
+
+Raises:
+    InputError: an `unfinished
+        name` over two lines.
+"""
+    rst = "\n".join(api.to_rst(text.splitlines()))
+    assert "*all* views, with x\\_ and \\|x\\| and 2 \\* 3" in rst
+    assert "``a, b``" in rst
+    assert ".. code-block:: text\n\n    L = sum_i x_i * |y|\n\n" in rst
+    assert "Args:\n    x: (N, D) float; ``x[i]`` is" in rst
+    assert ":returns:\n\n   * value: scalar, and its\n     continuation.\n   * other: (N,)." in rst
+    assert "``unfinished name``" in rst
+
+
+def test_every_package_has_a_page_in_the_reference() -> None:
+    pages = "\n".join(page.read_text() for page in (BOOK / "api").glob("*.md"))
+    packages = {path.parent.name for path in (ROOT / "sslcourse").glob("*/__init__.py")} - {"commands"}
+    assert set(re.findall(r"^```\{package\} sslcourse\.(\w+)$", pages, re.M)) == packages
 
 
 # --- the page cache ---------------------------------------------------------------------------------------------------

@@ -24,7 +24,8 @@ def count_words(document: nodes.Node) -> int:
 
 def show(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
     """Sphinx event `html-page-context`: put the line after the first heading."""
-    if doctree is None or pagename == app.config.root_doc or "</h1>" not in context.get("body", ""):
+    reference = pagename == app.config.root_doc or pagename.startswith("book/api/")
+    if doctree is None or reference or "</h1>" not in context.get("body", ""):
         return
     words = count_words(doctree)
     if words < SHORTEST:
