@@ -134,5 +134,5 @@ def main(folder: Path, pages: list[Path]) -> None:
 
 
 if __name__ == "__main__":
-    found = sorted(HTML.glob("book/*.html"))
+    found = sorted(HTML.glob("book/**/*.html"))
     main(Path(sys.argv[1]), [p for p in found if not sys.argv[2:] or p.stem in sys.argv[2:]])

@@ -265,7 +265,7 @@ def test_address_of_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_docstrings_become_rst() -> None:
     text = """Loss of *all* views, with x_ and |x| and 2 * 3.
 
-The `sum` is over `a, b`:
+The `sum`s are over `a, b`:
 
     L = sum_i x_i * |y|
 
@@ -286,7 +286,7 @@ Raises:
 """
     rst = "\n".join(api.to_rst(text.splitlines()))
     assert "*all* views, with x\\_ and \\|x\\| and 2 \\* 3" in rst
-    assert "``a, b``" in rst
+    assert "The ``sum``\\ s are over ``a, b``" in rst
     assert ".. code-block:: text\n\n    L = sum_i x_i * |y|\n\n" in rst
     assert "Args:\n    x: (N, D) float; ``x[i]`` is" in rst
     assert ":returns:\n\n   * value: scalar, and its\n     continuation.\n   * other: (N,)." in rst

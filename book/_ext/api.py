@@ -29,7 +29,8 @@ def inline(line: str) -> str:
     pieces = KEPT.split(line)
     for i, piece in enumerate(pieces):
         if piece.startswith("`"):
-            pieces[i] = "``" + piece.strip("`") + "``"
+            joined = "\\ " if re.match(r"\w", pieces[i + 1]) else ""  # as in `name`s
+            pieces[i] = "``" + piece.strip("`") + "``" + joined
         elif i % 2 == 0:
             pieces[i] = SPECIAL.sub(lambda found: "\\" + found[0], piece)
     return "".join(pieces)
@@ -147,7 +148,6 @@ def link_to_owner(app: Any, env: Any, node: addnodes.pending_xref, content: node
 
 def setup(app: Any) -> dict[str, Any]:
     app.setup_extension("sphinx.ext.autodoc")
-    app.setup_extension("sphinx.ext.viewcode")
     # Before napoleon, which reads the sections that are left.
     app.connect("autodoc-process-docstring", translate, priority=400)
     app.setup_extension("sphinx.ext.napoleon")

@@ -8,6 +8,8 @@ Every page whose number has a lab gets a line under its title. The notebook behi
 its head, which installs the course where it is missing, as on Colab.
 """
 
+import importlib
+import inspect
 import json
 import os
 import re
@@ -20,6 +22,7 @@ from docutils import nodes
 from parts import Part, parts
 from sphinx.util.docutils import SphinxRole
 
+_address: list[str] = []  # linkcode's function is shown neither the application nor its configuration
 PAGES_BRANCH = "gh-pages"  # where `ghp-import` and most workflows put built pages; Colab opens the labs from there
 INSTALL = """# On Colab, or wherever the course is not installed yet, this cell installs it. Elsewhere it does nothing.
 import importlib.util
@@ -111,9 +114,27 @@ class ReportLink(SphinxRole):
         return [nodes.reference("", self.text, refuri=f"https://github.com/{repository}/issues/new")], []
 
 
+def source_link(domain: str, info: dict[str, str]) -> str | None:
+    """For `sphinx.ext.linkcode`: where the code of a described object stands in the repository."""
+    if domain != "py" or not info["module"] or not _address:
+        return None
+    module = importlib.import_module(info["module"])
+    found: Any = module
+    for name in info["fullname"].split("."):
+        found = getattr(found, name, None)
+    path = info["module"].replace(".", "/") + ("/__init__.py" if hasattr(module, "__path__") else ".py")
+    try:
+        line = f"#L{inspect.getsourcelines(inspect.unwrap(found))[1]}"
+    except (OSError, TypeError, ValueError):  # an attribute
+        return None
+    return f"https://github.com/{_address[0]}/blob/main/{path}{line}"
+
+
 def use_address(app: Any, config: Any) -> None:
     """Sphinx event `config-inited`: the theme's own buttons."""
+    config.linkcode_resolve = source_link
     config.course_repository = config.course_repository or find_repository(Path(app.srcdir))
+    _address[:] = [config.course_repository] if config.course_repository else []
     if config.course_repository:
         config.html_theme_options |= {
             "repository_url": f"https://github.com/{config.course_repository}",
@@ -126,6 +147,7 @@ def use_address(app: Any, config: Any) -> None:
 
 def setup(app: Any) -> dict[str, Any]:
     app.add_config_value("course_repository", "", "env")
+    app.setup_extension("sphinx.ext.linkcode")
     app.add_role("report-link", ReportLink())
     app.connect("config-inited", use_address)
     app.connect("html-page-context", show_lab)

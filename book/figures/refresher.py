@@ -51,7 +51,7 @@ def tokens(image: Tensor, patch: int) -> "Figure":
 
     pixels = image.permute(1, 2, 0)
     side = pixels.shape[0] // patch
-    figure = plt.figure(figsize=(6.4, 3.1))
+    figure = plt.figure(figsize=(6.4, 2.8))
     whole, line = figure.subfigures(2, 1, height_ratios=(2.1, 1))
     axis = whole.subplots()
     axis.imshow(pixels)
@@ -72,6 +72,7 @@ def tokens(image: Tensor, patch: int) -> "Figure":
     for k, each in enumerate(axes):
         each.set_xticks([])
         each.set_yticks([])
+        each.spines[:].set_visible(False)
         each.set_xlabel(str(k), fontsize=8)
     return figure
 
@@ -94,6 +95,7 @@ def pairing(a: Sequence[float], b: Sequence[float], each: Sequence[Result], diff
     right.plot([0] * len(a), [y - x for x, y in zip(a, b, strict=True)], "o", color=BLUE, ms=4)
     half = [[difference.value - difference.low], [difference.high - difference.value]]
     right.errorbar(0.25, difference.value, yerr=half, fmt="s", color=ORANGE, capsize=4, lw=1.8)
+    right.set_yticks([0, 0.01, 0.02], ["0", "+0.01", "+0.02"])
     right.set_xticks([0.12], ["B - A, same seed"])
     right.set_xlim(-0.4, 0.7)
     right.set_title("the difference, paired")
