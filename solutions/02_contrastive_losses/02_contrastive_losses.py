@@ -572,7 +572,7 @@ plt.show()
 # %% [markdown] id="text-play"
 # ### Play with it
 # Twelve points on a circle: six images, two views each (one colour an image). The arrows show where **your** `info_nce` pushes every point,
-# $-\partial L/\partial z$ along the circle. Move the temperature. Whose arrow is longest at 0.05, and whose at 1?
+# $-\partial L/\partial z$ along the circle, scaled to the longest one. Move the temperature. Whose arrow is longest at 0.05, and whose at 1?
 
 # %% id="play-imports" sslcourse={"role": "experiment"}
 import ipywidgets
@@ -581,13 +581,15 @@ import matplotlib.pyplot as plt
 # %% id="play" sslcourse={"role": "experiment"}
 @ipywidgets.interact(tau=ipywidgets.FloatLogSlider(value=0.2, min=-1.7, max=0, step=0.05, description="temperature"))
 def arrows(tau: float = 0.2) -> None:
-    z = F.normalize(torch.randn(12, 2, generator=torch.Generator().manual_seed(3)), dim=1).requires_grad_()
+    angle = torch.tensor([20, 75, 140, 200, 255, 320, 48, 95, 118, 228, 300, 342]).deg2rad()
+    z = torch.stack([angle.cos(), angle.sin()], dim=1).requires_grad_()
     info_nce(z[:6], z[6:], tau=tau).backward()
     p, push = z.detach(), -z.grad
     _, ax = plt.subplots(figsize=(4, 4))
     ax.scatter(*p.T, c=torch.arange(12) % 6, cmap="tab10", s=60)
-    ax.quiver(*p.T, *push.T, angles="xy", scale_units="xy", scale=2.0, width=0.006)
-    ax.set(xlim=(-2, 2), ylim=(-2, 2), aspect="equal", title=f"$\\tau$ = {tau:.2f}")
+    longest = push.norm(dim=1).max()
+    ax.quiver(*p.T, *(0.7 * push / longest).T, angles="xy", scale_units="xy", scale=1, width=0.008)
+    ax.set(xlim=(-1.8, 1.8), ylim=(-1.8, 1.8), aspect="equal", title=f"$\\tau$ = {tau:.2f}, longest arrow {longest:.2f}")
     plt.show()
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "explain-gap", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false} sslcourse={"role": "open"}
