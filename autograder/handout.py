@@ -50,6 +50,6 @@ def build(target: Path, course: Path = COURSE) -> Path:
             for lab in labs:
                 archive.write(lab, lab.relative_to(course))
             archive.write(wheel, wheel.name)
-            archive.writestr("requirements.txt", f"./{wheel.name}[viz]\njupyterlab\n")
+            archive.writestr("requirements.txt", f"./{wheel.name}[viz]\njupyterlab\nipywidgets\n")
             archive.writestr("README.md", _GUIDE)
     return target

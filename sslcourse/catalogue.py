@@ -316,9 +316,10 @@ _ROWS = (
     Method("barlow_twins", "Barlow Twins", 5, "Zbontar et al.", 2021, "2103.03230",
            code="sslcourse.methods.barlow_twins:BarlowTwins", presets=("cpu", "imagenet_resnet50")),
     Method("deit", "DeiT", 6, "Touvron et al.", 2020, "2012.12877",
-           code="sslcourse.methods.deit:DeiT", presets=("cpu", "vit_small")),
+           code="sslcourse.methods.deit:DeiT", presets=("cpu", "vit_small"), chapter="06-vit-dino", lab="06_vit_dino"),
     Method("dino", "DINO", 6, "Caron et al.", 2021, "2104.14294",
-           code="sslcourse.methods.dino:DINO", presets=("cpu", "cpu_vit", "vit_small")),
+           code="sslcourse.methods.dino:DINO", presets=("cpu", "cpu_vit", "vit_small"),
+           chapter="06-vit-dino", lab="06_vit_dino"),
     Method(
         "dvae",
         "Discrete VAE (DALL-E)",

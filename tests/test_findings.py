@@ -2,9 +2,11 @@
 
 import importlib
 import json
+import math
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks.findings import common, simclr_common
 from benchmarks.findings.common import FOLDER, Finding, run
@@ -74,3 +76,28 @@ def test_first_seed_again(path: Path) -> None:
 
 def test_folder_is_where_pages_look() -> None:
     assert Path("benchmarks/findings") == common.FOLDER.relative_to(Path(__file__).resolve().parents[1])
+
+
+def test_curves_of_the_explorer_are_complete() -> None:
+    """`dino_curves` writes a curve for each temperature with and without centering, and what the four arms answer."""
+    from benchmarks.findings import dino_centering, dino_curves
+
+    data = json.loads((FOLDER / "curves" / "dino_centering.json").read_text())
+    assert data["tts"] == list(dino_curves.TTS)
+    assert set(data["answers"]) == set(dino_centering.ARMS)
+    for curves in data["runs"].values():
+        assert len(curves) == len(data["tts"])
+        for curve in curves:
+            assert len(curve["single"]) == len(curve["mean"]) == len(data["steps"])
+            assert all(-1e-3 <= s <= m + 1e-3 for s, m in zip(curve["single"], curve["mean"], strict=True))
+    for rows in data["answers"].values():
+        assert all(abs(sum(row) - 1) < 0.05 for row in rows)
+
+
+def test_entropies_of_known_answers() -> None:
+    from benchmarks.findings.dino_centering import entropies
+
+    one_hot = torch.eye(4)
+    assert entropies(one_hot) == pytest.approx((0.0, math.log(4)), abs=1e-6)  # each image its own output
+    assert entropies(one_hot[:1].expand(3, -1)) == pytest.approx((0.0, 0.0), abs=1e-6)  # one output
+    assert entropies(torch.full((3, 4), 0.25)) == pytest.approx((math.log(4),) * 2)  # uniform

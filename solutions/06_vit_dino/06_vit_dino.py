@@ -48,7 +48,7 @@ hint()
 
 # %% [markdown] id="text-patchify"
 # ## 1. An image becomes a sequence
-# *Difficulty 2, importance 4, 15 minutes, 6 points.*
+# *Difficulty 2, importance 4, 10 minutes, 6 points.*
 #
 # A transformer reads a sequence of vectors, so an image of $H \times W$ pixels is cut into patches of $p \times p$:
 # $N = \frac{H}{p} \cdot \frac{W}{p}$ vectors of $p \cdot p \cdot C$ numbers. The order is a convention, and everything
@@ -123,7 +123,7 @@ print("unpatchify: the public checks pass")
 
 # %% [markdown] id="text-interpolate_pos"
 # ## 3. Positions for another size
-# *Difficulty 2, importance 4, 20 minutes, 10 points.*
+# *Difficulty 2, importance 4, 15 minutes, 10 points.*
 #
 # To a transformer a sequence is a set. What says "top left" is a learned vector added to each token, one for
 # each place of the grid, and one for the extra token CLS, which stands first and has no place. DINO shows its network
@@ -166,7 +166,7 @@ print("interpolate_pos: the public checks pass")
 
 # %% [markdown] id="text-attention"
 # ## 4. Attention
-# *Difficulty 3, importance 5, 30 minutes, 12 points.*
+# *Difficulty 3, importance 5, 25 minutes, 12 points.*
 #
 # One linear layer turns every token into a query, a key and a value of $D$ numbers each. They are cut into
 # $n$ heads of $d = D / n$ numbers, and each head does the same on its own (Vaswani et al. 2017, Eq. 1):
@@ -215,7 +215,7 @@ print("attention: the public checks pass")
 
 # %% [markdown] id="text-dino_loss"
 # ## 5. DINO's loss
-# *Difficulty 3, importance 5, 35 minutes, 16 points.*
+# *Difficulty 3, importance 5, 30 minutes, 16 points.*
 #
 # Student and teacher both turn a crop into $K$ logits. The teacher sees the $G$ large crops only, the student all $V$ of
 # them, large ones first. Its answer for *one* crop should be the teacher's answer for *another* crop of the same image:
@@ -349,7 +349,7 @@ print("multicrop_forward: the public checks pass")
 
 # %% [markdown] id="text-attn_to_mask"
 # ## 8. What does CLS look at?
-# *Difficulty 3, importance 3, 20 minutes, 8 points.*
+# *Difficulty 3, importance 3, 15 minutes, 8 points.*
 #
 # DINO's heads look at objects that nobody labelled. To compare that with a segmentation, the paper turns each head's
 # attention into a mask: **the fewest patches that together hold 60 % of the attention** that CLS pays to the patches. So:
@@ -395,7 +395,7 @@ print("attn_to_mask: the public checks pass")
 
 # %% [markdown] id="text-predict"
 # ## 9. Predict, then run
-# *Difficulty 3, importance 5, 35 minutes, 15 points: prediction 5, figure 5, explanation 5.*
+# *Difficulty 3, importance 5, 30 minutes, 15 points: prediction 5, figure 5, explanation 5.*
 #
 # Now your functions become a small DINO: a ViT of two blocks, a head with $K = 64$ outputs, two large and two small crops of
 # each image. The teacher's answers $P$ are watched by two entropies: that of a **single** answer, averaged over
