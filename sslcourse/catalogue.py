@@ -204,6 +204,8 @@ _ROWS = (
         "2010.01028",
         code="sslcourse.methods.hard_negatives:MoCHi",
         presets=("cpu", "imagenet_resnet50"),
+        chapter="02-contrastive-losses",
+        lab="02_contrastive_losses",
     ),
     Method(
         "hcl",
@@ -214,6 +216,8 @@ _ROWS = (
         "2010.04592",
         code="sslcourse.methods.hard_negatives:HCL",
         presets=("cpu", "cifar10_resnet18"),
+        chapter="02-contrastive-losses",
+        lab="02_contrastive_losses",
     ),
     Method(
         "simclr",
