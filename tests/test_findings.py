@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.findings import common, simclr_common
+from benchmarks.findings import clip_common, common, simclr_common
 from benchmarks.findings.common import FOLDER, Finding, run
 
 RECORDS = sorted(FOLDER.glob("*.json"))
+SMALL = {"clip_typographic": {"SCENES": 64, "STEPS": 2, "BATCH": 16, "PAIRED": 200}}  # what else makes a script short
 by_record = pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
 
 
@@ -58,6 +59,9 @@ def test_script_makes_the_arms_of_its_record(path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(simclr_common, "TEST", 20)
     monkeypatch.setattr(simclr_common, "BATCH", 16)
     monkeypatch.setattr(simclr_common, "STEPS", 2)
+    monkeypatch.setattr(clip_common, "TEST", 50)
+    for name, value in SMALL.get(path.stem, {}).items():
+        monkeypatch.setattr(script, name, value)
     values = script.measure(0)
     assert list(values) == list(Finding.load(path).arms)
     assert all(0 <= value <= 1 for value in values.values())
