@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from tests.browser import HTML, MODES, NAMES, WIDTHS, Tab, chromium
+from browser import HTML, MODES, NAMES, WIDTHS, Tab, chromium
 
 PAGES = sorted(HTML.glob("book/**/*.html"))
 BAD = """<!doctype html><title>bad</title><meta name=viewport content='width=device-width'>
