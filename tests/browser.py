@@ -96,7 +96,7 @@ class Tab:
 def chromium() -> Iterator[Tab]:
     """A headless Chromium without a network, and one tab of it."""
     program = next(filter(None, map(shutil.which, NAMES)))
-    with tempfile.TemporaryDirectory() as profile:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:  # its processes end one after another
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-port=0"]
         process = subprocess.Popen(
             [program, *options, f"--user-data-dir={profile}", "about:blank"],
