@@ -228,7 +228,7 @@ _ROWS = (
         "2002.05709",
         code="sslcourse.methods.simclr:SimCLR",
         presets=("cpu", "cpu_cifar", "cifar10_resnet18", "imagenet_resnet50", "vit_small"),
-        chapter="03-simclr-moco",
+        chapter="03-simclr",
         lab="03_simclr_moco",
     ),
     Method(
@@ -240,7 +240,7 @@ _ROWS = (
         "1911.05722",
         code="sslcourse.methods.moco:MoCo",
         presets=("cpu", "imagenet_resnet50"),
-        chapter="03-simclr-moco",
+        chapter="03-moco",
         lab="03_simclr_moco",
     ),
     Method(
@@ -252,7 +252,7 @@ _ROWS = (
         "2003.04297",
         code="sslcourse.methods.moco:MoCoV2",
         presets=("cpu", "imagenet_resnet50"),
-        chapter="03-simclr-moco",
+        chapter="03-moco",
         lab="03_simclr_moco",
     ),
     Method(
@@ -264,7 +264,7 @@ _ROWS = (
         "2104.02057",
         code="sslcourse.methods.moco_v3:MoCoV3",
         presets=("cpu", "vit_small", "imagenet_resnet50"),
-        chapter="03-simclr-moco",
+        chapter="03-moco",
         lab="03_simclr_moco",
     ),
     Method(

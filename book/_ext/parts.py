@@ -15,7 +15,7 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 from sphinx.util.nodes import make_refnode
 
-from sslcourse.catalogue import PARTS
+from sslcourse.catalogue import METHODS, PARTS
 
 BLURBS = {
     0: "PyTorch, vision transformers and statistics: what the rest takes for granted, and a warm-up lab.",
@@ -64,9 +64,11 @@ class Part:
 def parts(root: Path) -> list[Part]:
     """The refresher (0) and the fourteen parts, as far as their files exist under `root`."""
     titles = {0: "Refresher and warm-up"} | PARTS
+    order = [row.chapter for row in METHODS.values()]  # a part of two pages starts with that of its first method
     found = []
     for number, title in titles.items():
-        chapters = sorted((root / "book").glob(f"{number:02d}-*.md"))
+        pages = (root / "book").glob(f"{number:02d}-*.md")
+        chapters = sorted(pages, key=lambda page: (order.index(page.stem) if page.stem in order else 0, page.stem))
         labs = [p for p in sorted((root / "labs").glob(f"{number:02d}_*")) if (p / f"{p.name}.ipynb").is_file()]
         chapter, lab = chapters[0].stem if chapters else "", labs[0].name if labs else ""
         found.append(Part(number, title, BLURBS[number], chapter, lab, lab_minutes(root, lab)))

@@ -530,6 +530,52 @@ symmetric_moco_v3(eye, eye, key, key).backward()
 assert key.grad is None, "a gradient reaches the keys: detach them"
 print("symmetric_moco_v3: the public checks pass")
 
+# %% [markdown] id="text-moco-run"
+# ## 10. MoCo, with your functions
+# *Difficulty 2, importance 4, 10 minutes, no points.*
+#
+# Algorithm 1 of the paper, with three of your functions in it. A query that guesses has the loss $\log(1 + K)$, the dashed line.
+# Below it is trained once with a slow key encoder and once with $m = 0$. What do you expect?
+
+# %% id="moco-train" sslcourse={"role": "experiment"}
+import copy
+
+if USE_REFERENCE:
+    from sslcourse.losses.moco import moco_logits, queue_enqueue
+    from sslcourse.train.optim import ema_update
+
+def moco(m: float, steps: int, budget: Budget, keys: int = 256, tau: float = 0.5) -> list[float]:
+    """Train with a queue of `keys` keys and momentum `m`; returns the loss of every step."""
+    query, losses = nn.Sequential(*networks(seed=0)), []
+    key = copy.deepcopy(query).requires_grad_(False)
+    queue, ptr = F.normalize(torch.randn(keys, 128, generator=step_generator(2, 0)), dim=1), 0
+    optimizer = torch.optim.AdamW(query.parameters(), lr=2e-3, weight_decay=1e-3)
+    for step in range(steps):
+        if budget.is_over(f"m = {m}, step {step} of {steps}"):
+            break
+        images = train.images[torch.randint(len(train), (64,), generator=step_generator(1, step))]
+        x_q, x_k = two_views(images, partial(augment, generator=step_generator(0, step)))
+        k = key(x_k)
+        loss = F.cross_entropy(*moco_logits(query(x_q), k, queue, tau))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        ema_update(list(query.parameters()), list(key.parameters()), m)
+        ptr = queue_enqueue(queue, ptr, k)
+        losses.append(loss.item())
+    return losses
+
+# %% id="moco-run" sslcourse={"role": "experiment"}
+import matplotlib.pyplot as plt
+
+for m in (0.99, 0.0):
+    plt.plot(moco(m, steps, Budget(40)), label=f"m = {m}")
+plt.axhline(math.log(1 + 256), color="grey", linestyle="--")
+plt.xlabel("step")
+plt.ylabel("loss")
+plt.legend()
+plt.show()
+
 # %% [markdown] nbgrader={"grade": true, "grade_id": "open-question", "locked": false, "points": 15, "schema_version": 3, "solution": true, "task": false} sslcourse={"role": "open"}
 # ## 11. Open question
 # *Difficulty 4, importance 4, 20 minutes, 15 points. Graded 0 / 5 / 10 / 15.*

@@ -140,10 +140,9 @@ class DenseCL(nn.Module):
         return nn.ModuleDict({"backbone": self.backbone, "head": self.head, "dense_head": self.dense_head})
 
 
-_CPU, _PAPER = MoCoV2.PRESETS["cpu"], MoCoV2.PRESETS["imagenet_resnet50"]
+_PAPER = MoCoV2.PRESETS["imagenet_resnet50"]
+_CPU: dict[str, Any] = {f: getattr(MoCoV2.PRESETS["cpu"], f) for f in ("queue", "tau", "m", "augment", "train")}
 DenseCL.PRESETS = {
-    "cpu": DenseCL.Config(
-        "convnet", 256, bn=True, queue=1024, m=0.99, grid=4, augment=_CPU.augment, train=_CPU.train, tau=_CPU.tau
-    ),
+    "cpu": DenseCL.Config("convnet", 256, bn=True, grid=4, **_CPU),
     "imagenet_resnet50": DenseCL.Config(train=_PAPER.train),  # section 4.1: as MoCo v2, 200 epochs of ImageNet
 }

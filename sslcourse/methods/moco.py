@@ -136,8 +136,8 @@ class MoCoV2(MoCo):
     PRESETS: ClassVar[dict[str, MoCo.Config]]
 
 
-_SIMCLR = SimCLR.PRESETS["cpu"]  # its views and optimiser, for `Shapes` on a CPU; not tuned
-_CPU = MoCo.Config("convnet", bn=True, queue=1024, tau=0.1, m=0.99, augment=_SIMCLR.augment, train=_SIMCLR.train)
+_SIMCLR = SimCLR.PRESETS["cpu"]  # its views and optimiser; at a lower tau queries flee from a random network's keys
+_CPU = MoCo.Config("convnet", bn=True, queue=256, tau=0.4, m=0.99, augment=_SIMCLR.augment, train=_SIMCLR.train)
 # Section 3.3, "Technical details": SGD, lr 0.03 for 256 images, 200 epochs. The paper's rate falls by steps at epochs
 # 120 and 160, ours along a cosine, as v2's. Views as in Wu et al. 2018: jitter 0.4, grey 0.2, no blur, crops from 0.2.
 _V1_VIEW = Augment(224, scale=(0.2, 1.0), jitter=(0.4, 0.4, 0.4, 0.4), jitter_p=1.0, blur=0.0)
