@@ -97,9 +97,14 @@ def _start(job: Job) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     try:
         _grader = open_grader(job)
-        Finalize(None, _grader.zygote.close, exitpriority=1)
+        Finalize(None, _end, (_grader,), exitpriority=0)
     except InputError as error:  # raised here it would be lost, and the pool broken
         _grader = error
+
+
+def _end(grader: "Grader") -> None:
+    grader.zygote.close()
+    os._exit(0)  # torch would tidy up for half a second, and whoever waits for this process with it
 
 
 def _ours() -> "Grader":
