@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def answers(recorded: dict[str, list[list[float]]], names: Sequence[str]) -> "Figure":
+def answers(recorded: Sequence[list[list[float]]], names: Sequence[str]) -> "Figure":
     """What teachers answer: for each a map of images (rows) by outputs (columns), darker = more probable."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(names), figsize=(2.3 * len(names), 2.3), sharey=True)
-    for axis, arm, name in zip(axes, recorded, names, strict=True):
-        axis.imshow(torch.tensor(recorded[arm]).sqrt(), vmin=0, vmax=1, cmap="Blues", aspect="auto")
+    figure, axes = plt.subplots(1, len(names), figsize=(1.75 * len(names), 2.0), sharey=True)
+    for axis, rows, name in zip(axes, recorded, names, strict=True):
+        axis.imshow(torch.tensor(rows).sqrt(), vmin=0, vmax=1, cmap="Blues", aspect="auto")
         axis.set_title(name)
         axis.set_xlabel("output $k$")
         axis.set_xticks([])
@@ -61,16 +61,18 @@ def entropy_curves(runs: dict[str, list[tuple[int, float, float]]], top: float) 
     """Entropy of a single target and of the mean target over the training, a panel a run."""
     import matplotlib.pyplot as plt
 
-    figure, grid = plt.subplots(1, len(runs), figsize=(2.4 * len(runs), 2.7), sharey=True, squeeze=False)
-    for axis, (name, curve) in zip(grid[0], runs.items(), strict=True):
+    rows = (len(runs) + 1) // 2
+    figure, grid = plt.subplots(rows, 2, figsize=(6.6, 2.4 * rows), sharex=True, sharey=True, squeeze=False)
+    for axis, (name, curve) in zip(grid.flat, runs.items(), strict=True):
         steps, single, mean = zip(*curve, strict=True)
         axis.fill_between(steps, single, mean, color=BLUE, alpha=0.15, lw=0)
         axis.plot(steps, mean, "--", color=BLUE, label="mean answer")
         axis.plot(steps, single, color=ORANGE, label="single answer")
         axis.axhline(top, color=GREY, lw=0.8)
-        axis.set(title=name, xlabel="training step", ylim=(-0.12, top * 1.12))
+        axis.set(title=name, ylim=(-0.12, top * 1.12))
+    figure.supxlabel("training step", fontsize=10)
+    figure.supylabel("entropy (nats)", fontsize=10)
     first = grid[0, 0]
-    first.set_ylabel("entropy (nats)")
     first.text(0.98, top * 1.02, f"uniform: ln {round(torch.tensor(top).exp().item())}", ha="right", fontsize=8,
                transform=first.get_yaxis_transform())  # fmt: skip
     first.legend(loc="best", fontsize=8)

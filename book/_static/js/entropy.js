@@ -69,9 +69,8 @@
       svg("text", { x: WIDTH - RIGHT, y: y(h) - 5, "font-size": 13, "text-anchor": "end" }, picture, name);
     }
     for (let h = 0; h <= top; h++) svg("text", { x: LEFT - 8, y: y(h) + 4, "font-size": 13, "text-anchor": "end" }, picture, h);
-    for (let k = 0; k <= 4; k++) {
-      const step = Math.round((last * k) / 4);
-      svg("text", { x: x(step), y: HEIGHT - BOTTOM + 18, "font-size": 13, "text-anchor": k === 4 ? "end" : "middle" }, picture, step);
+    for (let step = 0; step <= last; step += 50) {
+      svg("text", { x: x(step), y: HEIGHT - BOTTOM + 18, "font-size": 13, "text-anchor": "middle" }, picture, step);
     }
     svg("text", { x: LEFT + (WIDTH - LEFT - RIGHT) / 2, y: HEIGHT - 6, "font-size": 13, "text-anchor": "middle" }, picture, "training step");
     svg("text", { x: 4, y: 14, "font-size": 13 }, picture, "entropy (nats)");
