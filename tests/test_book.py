@@ -59,6 +59,17 @@ def test_local_links_resolve(page: Path) -> None:
     assert not missing
 
 
+def test_labels_are_unique() -> None:
+    """Across pages: Sphinx refuses the second one, but only once a whole book is built."""
+    pattern = r"^\(([\w-]+)\)=$|^\$\$ \(([\w-]+)\)$|^:(?:label|name): ([\w-]+)$|^ +name: ((?:fig|tab)-[\w-]+)$"
+    owners: dict[str, list[str]] = {}
+    for page in PAGES:
+        for found in re.findall(pattern, page.read_text(), re.M):
+            owners.setdefault("".join(found), []).append(page.stem)
+    assert len(owners) > 30
+    assert not {label: pages for label, pages in owners.items() if len(pages) > 1}
+
+
 @by_name
 def test_shown_functions_exist(page: Path) -> None:
     for path, name in re.findall(r"\{literalinclude\}\s+(\S+)\n:pyobject:\s+(\S+)", page.read_text()):
