@@ -16,6 +16,8 @@ from autograder.student import Setup, Worker
 from sslcourse.errors import InputError
 
 READY, EMPTY, BROKEN = "passes", "not written yet", "needs work"
+# How released cells end, as nbgrader_config.py says.
+STUBS = ('raise NotImplementedError("not written yet: put your code in place of this line")', "*Your answer here.*")
 
 
 @dataclass
@@ -34,6 +36,8 @@ class Practice:
 
     lab: str
     findings: list[Finding] = field(default_factory=list)
+    by_hand: dict[str, float] = field(default_factory=dict)  # cell that a person reads -> points
+    empty: list[str] = field(default_factory=list)  # those of them that are as they were released
     notes: list[str] = field(default_factory=list)
     sandbox: str = ""
     missing: list[str] = field(default_factory=list)
@@ -48,6 +52,10 @@ class Practice:
         for f in self.findings:
             lines.append(f"  {f.exercise:26} {f.points:4g} points  {f.state}")
             lines += [f"      {f.message}"] if f.message else []
+        if self.by_hand:
+            lines.append(f"  {', '.join(self.by_hand)}: {sum(self.by_hand.values()):g} points, read by a person")
+        if self.empty:
+            lines.append(f"      still empty: {', '.join(self.empty)}")
         lines += [f"  note: {note}" for note in self.notes]
         lines.append(f"  ran in: {self.sandbox}")
         lines += [f"  not closed on this machine: {what}" for what in self.missing]
@@ -74,12 +82,19 @@ def check_notebook(path: str | Path) -> Practice:
     if not lab.exercises:
         raise InputError(f"{path.name} is no lab of this course: none of its cells is marked as an exercise.")
     submission = take(cells, lab, "you", path.name)
+    by_hand = {name: points for name, (points, _) in lab.by_hand.items()}
+    empty = [name for name in by_hand if _is_blank(submission.written.get(name, ""))]
     with Zygote(trains=lab.trains, device=lab.device) as zygote:
-        result = Practice(lab.name, notes=submission.notes, sandbox=str(zygote.protection))
+        result = Practice(lab.name, [], by_hand, empty, submission.notes, str(zygote.protection))
         result.missing = zygote.protection.missing
         for exercise in lab.exercises:
             result.findings.append(_check(exercise, lab, submission, zygote))
     return result
+
+
+def _is_blank(text: str) -> bool:
+    """Whether a cell that a person grades still ends as it was released: nothing stands in place of the stub."""
+    return not text.strip() or text.rstrip().endswith(STUBS)
 
 
 def _check(exercise: Exercise, lab: Lab, submission: Submission, zygote: Zygote) -> Finding:

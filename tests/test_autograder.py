@@ -330,7 +330,14 @@ def test_practice_tells_the_truth(solution: dict[str, str], tmp_path: Path) -> N
     assert found["nt_xent"].state == "needs work"
     assert "the diagonal is still in the denominator" in found["nt_xent"].message
     path.write_text(json.dumps(released_with(solution)))
-    assert check_notebook(path).ok
+    result = check_notebook(path)
+    assert result.ok
+    names = ", ".join(result.by_hand)
+    assert names
+    assert f"{names}: {sum(result.by_hand.values()):g} points, read by a person" in str(result)
+    assert f"still empty: {names}" in str(result)
+    path.write_text(json.dumps(released_with(solution | dict.fromkeys(result.by_hand, "an answer"))))
+    assert "still empty" not in str(check_notebook(path))
 
 
 # ------------------------------------------------------------------------------------------------- front ends
