@@ -81,12 +81,14 @@ def predict(experiment: str, prediction: dict[str, Any]) -> None:
     print(f"On record: {entry['predictions'][0]}")
 
 
-def record_result(experiment: str, result: dict[str, float]) -> None:
-    """Keep a result and show it under the prediction."""
+def record_result(experiment: str, result: dict[str, float], *, show: bool = True) -> None:
+    """Keep a result and show it under the prediction; `show=False` where the notebook prints it in its own way."""
     record = _read()
     entry = record.setdefault(experiment, {"predictions": []})
     entry["result"] = {key: round(float(value), 4) for key, value in result.items()}
     _write(record)
+    if not show:
+        return
     for key, value in (entry["predictions"] or [{}])[0].items():
         print(f"you predicted   {key}: {value}")
     for key, value in entry["result"].items():
