@@ -701,9 +701,9 @@ net = teacher["backbone"]
 with torch.no_grad():
     tokens = nn.Sequential(*first)(net.tokens(watched[:8]))
     _, look = attention(last.norm1(tokens), last.wqkv, last.n_heads, return_map=True)
-masks = attn_to_mask(look, (4, 4)).flatten(2)  # (8, heads, 16)
+masks = attn_to_mask(look, (4, 4)).flatten(2)[..., None].float()  # (8, heads, 16, 1)
 shown = (watched[:8] - watched.min()) / (watched.max() - watched.min())
-kept = [unpatchify(patchify(shown, 8) * masks[:, head, :, None], 8, 4, 4) for head in range(last.n_heads)]
+kept = [unpatchify(patchify(shown, 8) * m + 1 - m, 8, 4, 4) for m in masks.unbind(1)]  # white elsewhere
 rows = [torch.cat(list(images), dim=-1) for images in (shown, *kept)]  # each (3, 32, 8 * 32)
 plt.figure(figsize=(10, 5))
 plt.imshow(torch.cat(rows, dim=1).permute(1, 2, 0).cpu())
