@@ -392,8 +392,9 @@ def _part(student: Student, part: int, *args: object, **kwargs: object) -> None:
 @worth(5, "prediction", "complete, and possible")
 def test_prediction(answer: object) -> None:
     assert isinstance(answer, dict), "write the prediction as a dict of plain values."
-    numbers = answer.get("negatives_at_0.02"), answer.get("negatives_at_1")
-    possible = all(isinstance(n, int | float) and 1 <= n <= 255 for n in numbers)
-    assert possible, "both numbers of negatives lie between 1 and 255."
+    number = answer.get("negatives_at_0.02")
+    possible = isinstance(number, int | float) and 1 <= number <= 1023
+    assert possible, "negatives_at_0.02 is a number between 1 and 1023."
+    assert answer.get("half_at") in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0), "half_at is one of the six temperatures."
     assert answer.get("least_even") in ("pairs", "triplet", "info_nce"), "least_even is one of the three losses."
     assert len(str(answer.get("why") or "").split()) >= 5, "why: say it in a sentence."

@@ -13,14 +13,14 @@
 # %% [markdown] id="title"
 # # Lab 2: Contrastive losses, hard negatives, mixed images
 #
-# Pull together what belongs together, push apart the rest. Six losses and augmentations say that in six ways, and you write
-# them in the order in which people found them. At the end you measure, **with the loss that you wrote**, which negatives it
-# really looks at, and what the three families of losses do to sixty points on a circle.
+# Pull together what belongs together, push apart the rest. Five losses and two ways to make new examples; you write all
+# seven, in the order in which people found them. At the end you measure, **with the loss that you wrote**, which negatives it
+# really looks at, and what three of these losses do to sixty points on a circle.
 #
 # | | |
 # |---|---|
 # | **You need** | tensors, broadcasting, `backward()`; chapter 2 |
-# | **Time** | 2 to 3 hours; every exercise says how many minutes |
+# | **Time** | about 3 hours after the chapter, best in two sittings; every exercise says how many minutes |
 # | **Points** | 100: functions 70, prediction and experiment 15, open question 15 |
 #
 # How it works: fill in a function, run the check below it, go on when it passes. A check looks at a few public examples;
@@ -49,7 +49,9 @@ hint()
 # ## The pieces
 #
 # An **embedding** is a row `z[i]` of a tensor with shape `(N, D)`. A **label** `y[i]` says what it shows; in self-supervised
-# learning the label is simply "which image did this view come from". $d_{ij} = \lVert z_i - z_j \rVert$ is a distance.
+# learning the label is simply "which image did this view come from". $d_{ij} = \lVert z_i - z_j \rVert$ is a distance. The
+# **cosine similarity** of two vectors is their dot product after both were divided by their lengths: 1 if they point the same way,
+# -1 if opposite. On vectors of length 1 it is the dot product.
 #
 # The ladder: pairs, triplets, one positive against many negatives, the same with a temperature (InfoNCE); then two ways to
 # care about *hard* negatives, weighing them and making new ones; last, mixing images instead of embeddings.
@@ -61,9 +63,9 @@ hint()
 # The oldest form (Chopra et al. 2005; this is Hadsell et al. 2006 without the factor 1/2). A pair that belongs together pays
 # its squared distance. A pair that does not pays only while it is **nearer than a margin** $m$:
 #
-# $$L = \operatorname{mean}\bigl(\,s\,d^2 + (1 - s)\,\max(0,\ m - d)^2\,\bigr), \qquad s = 1 \text{ if the pair belongs together, else } 0 .$$
+# $$L = \operatorname{mean}\bigl(\,b\,d^2 + (1 - b)\,\max(0,\ m - d)^2\,\bigr), \qquad b = 1 \text{ if the pair belongs together, else } 0 .$$
 #
-# `same` may come as 0/1 or as `True`/`False`. PyTorch refuses `1 - same` for the latter: convert first.
+# In code $b$ is `same`. It may come as 0/1 or as `True`/`False`. PyTorch refuses `1 - same` for the latter: convert first.
 
 # %% nbgrader={"grade": false, "grade_id": "chopra_contrastive", "locked": false, "schema_version": 3, "solution": true, "task": false} sslcourse={"role": "exercise", "library": "sslcourse.losses.pairwise:chopra_contrastive"}
 def chopra_contrastive(d: Tensor, same: Tensor, margin: float = 1.0) -> Tensor:
@@ -97,7 +99,7 @@ print("chopra_contrastive: the public checks pass")
 
 # %% [markdown] id="text-triplet"
 # ## 2. Triplets, the hardest of the batch
-# *Difficulty 3, importance 3, 25 minutes, 12 points.*
+# *Difficulty 3, importance 3, 30 minutes, 12 points.*
 #
 # A pair needs an absolute margin. A **triplet** only asks that the positive is nearer than the negative, by a margin. A batch
 # has very many triplets and most are solved already, so each anchor $a$ takes its hardest positive and its hardest negative
@@ -107,7 +109,8 @@ print("chopra_contrastive: the public checks pass")
 #
 # Two traps. An anchor without any positive, or without any negative, has no triplet: it does not count, not even as a 0. And
 # the square root has an infinite slope at 0: every point is at distance 0 from itself, which is enough to make the whole
-# gradient NaN even if you mask those entries afterwards. Take the root of something that is never 0 there.
+# gradient NaN even if you mask those entries afterwards. Replace the zeros by 1 *before* the root (`torch.where`) and put the 0
+# back afterwards, or clamp the squares at 1e-12.
 
 # %% nbgrader={"grade": false, "grade_id": "batch_hard_triplet", "locked": false, "schema_version": 3, "solution": true, "task": false} sslcourse={"role": "exercise", "library": "sslcourse.losses.pairwise:batch_hard_triplet", "banned": ["triplet_margin_loss", "TripletMarginLoss", "triplet_margin_with_distance_loss"]}
 def batch_hard_triplet(z: Tensor, y: Tensor, margin: float = 0.2) -> Tensor:
@@ -115,7 +118,7 @@ def batch_hard_triplet(z: Tensor, y: Tensor, margin: float = 0.2) -> Tensor:
 
     z: (N, D) float embeddings, taken as they are.   y: (N,) int labels.   margin: >= 0.
     returns: scalar, mean over the anchors that have a positive and a negative (solved ones count as 0);
-        0 if there is no such anchor.
+        if there is no such anchor, a 0 that still has a graph (z.sum() * 0), so that backward() works.
 
     Example: z = [[0], [1], [1.5], [4]], y = [0, 0, 1, 1]. Hardest positives are 1, 1, 2.5, 2.5 away, hardest negatives
     1.5, 0.5, 0.5, 3; with margin 0.2 the anchors pay 0, 0.7, 2.2, 0  ->  0.725
@@ -148,7 +151,9 @@ assert z.grad.isfinite().all(), "the gradient is NaN: sqrt(0), a point's distanc
 alone = torch.tensor([[0.0], [1.0], [1.5], [4.0], [1.2]])
 loss = batch_hard_triplet(alone, torch.tensor([0, 0, 1, 1, 2]))
 assert abs(loss - 0.85) < 1e-3, f"the fifth point has no positive: it is a negative of the others, no anchor; expected 0.85, got {loss:.4f}"
-assert batch_hard_triplet(alone, torch.zeros(5)) == 0, "one class only, no negatives: the loss is 0"
+lonely = batch_hard_triplet(alone.requires_grad_(), torch.zeros(5, dtype=torch.long))
+assert lonely == 0, f"one class only, no negatives: the loss is 0, yours is {lonely:.4f}"
+assert lonely.requires_grad, "make this 0 from z (z.sum() * 0), so that backward() works"
 print("batch_hard_triplet: the public checks pass")
 
 # %% [markdown] id="text-n_pair"
@@ -170,8 +175,8 @@ def n_pair(a: Tensor, p: Tensor, l2: float = 0.0) -> Tensor:
     a: (N, D) float anchors.   p: (N, D) float positives, p[i] belongs to a[i].   l2: weight of the mean squared norm.
     returns: scalar.
 
-    Example: a = [[2, 0], [0, 2]], p = [[1, 0], [0, 1]]: the logits are [[2, 0], [0, 2]], so log(1 + e^-2) = 0.1269;
-    the squared norms are 4, 4, 1, 1, so l2 = 0.1 adds 0.25.
+    Example: a = [[2, 0], [0, 1]], p = [[1, 0], [1, 1]]: the logits are [[2, 2], [0, 1]], so the loss is the mean of
+    log 2 and log(1 + e^-1), 0.5032; the squared norms are 4, 1, 1, 2, so l2 = 0.1 adds 0.2.
     """
     ### BEGIN SOLUTION
     logits = a @ p.T
@@ -181,20 +186,23 @@ def n_pair(a: Tensor, p: Tensor, l2: float = 0.0) -> Tensor:
     ### END SOLUTION
 
 # %% nbgrader={"grade": true, "grade_id": "check-n_pair", "locked": true, "points": 7, "schema_version": 3, "solution": false, "task": false} sslcourse={"role": "check", "of": "n_pair"}
-a, p = 2 * torch.eye(2), torch.eye(2, requires_grad=True)
+a, p = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [1.0, 1.0]], requires_grad=True)
 loss = n_pair(a, p)
 assert isinstance(loss, Tensor), f"return a tensor, not a {type(loss).__name__}"
 assert loss.shape == (), f"return one number, yours has shape {tuple(loss.shape)}"
-assert abs(loss - 0.1269) < 1e-3, f"expected log(1 + e^-2) = 0.1269, got {loss:.4f}. 0.3133 means that the lengths were normalised away"
-assert abs(n_pair(a, p, 0.1) - 0.3769) < 1e-3, (
-    f"with l2 = 0.1 expected 0.1269 + 0.25, got {n_pair(a, p, 0.1):.4f}: mean over the 2N embeddings of the *squared* length"
+assert abs(loss - 0.5032) < 1e-3, (
+    f"expected 0.5032, got {loss:.4f}. 0.7201: each positive picks its anchor, it should be the other way round; "
+    "0.4791: the lengths were normalised away; 1.0064: this is the sum."
+)
+assert abs(n_pair(a, p, 0.1) - 0.7032) < 1e-3, (
+    f"with l2 = 0.1 expected 0.5032 + 0.2, got {n_pair(a, p, 0.1):.4f}: mean over the 2N embeddings of the *squared* length"
 )
 assert loss.requires_grad, "the gradient is lost: build the loss from tensors, without .item() or torch.tensor(...)"
 print("n_pair: the public checks pass")
 
 # %% [markdown] id="text-info_nce"
 # ## 4. InfoNCE
-# *Difficulty 3, importance 5, 30 minutes, 15 points.*
+# *Difficulty 3, importance 5, 35 minutes, 15 points.*
 #
 # The same classification on the unit sphere, with a temperature: for a query $q$, its positive key $k$ and the candidates
 # $C$ (the positive **and** the negatives),
@@ -206,7 +214,7 @@ print("n_pair: the public checks pass")
 # | `negs` | negatives of query $i$ |
 # |---|---|
 # | `None` | the other keys of the batch, `k[j]` with $j \ne i$ |
-# | `(M, D)` | these M vectors for every query (MoCo's queue) |
+# | `(M, D)` | these M vectors for every query (MoCo keeps such vectors from earlier batches in a queue) |
 # | `(N, M, D)` | its own M vectors, `negs[i]` |
 #
 # Given negatives *replace* those of the batch. Build a table of logits with one row per query, say in which column the
@@ -244,10 +252,13 @@ loss = info_nce(q, k, negs, 1.0)
 assert isinstance(loss, Tensor), f"return a tensor, not a {type(loss).__name__}"
 assert loss.shape == (), f"return one number, yours has shape {tuple(loss.shape)}"
 assert abs(loss - 0.4076) < 1e-3, f"expected 0.4076, got {loss:.4f}. 0.0659: normalise k; -0.6867: the positive is missing below the fraction bar"
-assert abs(info_nce(q, k, negs[None], 1.0) - 0.4076) < 1e-3, "negs of shape (N, M, D): row i holds the negatives of query i alone"
 
-eye = torch.eye(2)
-assert abs(info_nce(eye, 5 * eye, tau=0.5) - 0.1269) < 1e-3, f"two pairs, tau = 0.5: expected log(1 + e^-2) = 0.1269, got {info_nce(eye, 5 * eye, tau=0.5):.4f}"
+eye, negs = torch.eye(2), torch.tensor([[-1.0, 0.0], [0.0, 2.0]])
+shared, own = info_nce(eye, 5 * eye, negs, 1.0), info_nce(eye, 5 * eye, torch.stack([negs, -negs]), 1.0)
+assert abs(shared - 0.6348) < 1e-3, f"two queries, negs (M, D): expected 0.6348, got {shared:.4f}. In which column does *your* table hold the positive?"
+assert abs(own - 0.4076) < 1e-3, f"negs (N, M, D): expected 0.4076, got {own:.4f}. Row i holds the negatives of query i alone"
+batch = info_nce(eye, 5 * eye, tau=0.5)
+assert abs(batch - 0.1269) < 1e-3, f"two pairs, tau = 0.5: expected log(1 + e^-2) = 0.1269, got {batch:.4f}. 0.7586: the positive is also among the negatives"
 assert abs(info_nce(eye, eye.flip(0)) - 10) < 1e-2, f"the wrong key, tau = 0.1 when none is given: expected 10, got {info_nce(eye, eye.flip(0)):.3f}"
 assert info_nce(eye, eye.flip(0), tau=0.01).isfinite(), "tau = 0.01 overflows: let F.cross_entropy take the exponentials"
 loss.backward()
@@ -267,10 +278,14 @@ print("info_nce: the public checks pass")
 # N_g = \max\Bigl(\frac{\sum_j w_j e^{s_j/\tau} - \tau_+ M e^{s_+/\tau}}{1 - \tau_+},\ M e^{-1/\tau}\Bigr), \qquad
 # \ell = -\log\frac{e^{s_+/\tau}}{e^{s_+/\tau} + N_g} .$$
 #
-# $\beta$ says how much hardness counts, $\tau_+$ is the guessed share of false negatives, and the floor $M e^{-1/\tau}$ is the
-# least that $M$ negatives can contribute. With $\beta = \tau_+ = 0$ this is InfoNCE: a good test. The gradient flows **through
-# the weights, too**. Write it as it stands first. Then make it survive $\tau = 0.01$: multiply every exponential by the same
-# $e^{-c}$ and $\ell$ does not change, so choose $c$ such that the largest exponent is 0.
+# $\beta$ says how much hardness counts, and $\tau_+$ is the guessed share of false negatives. $N_g$ is the estimated total of the
+# *true* negatives: remove the false share, then rescale by $1/(1 - \tau_+)$; the floor $M e^{-1/\tau}$ is the least that $M$
+# negatives can contribute. With $\beta = \tau_+ = 0$ this is InfoNCE: a good test. The gradient flows **through the weights, too**.
+#
+# Write it as it stands first. Then make it survive $\tau = 0.01$. For every anchor choose $c$ as its largest $s/\tau$, positive
+# included, and multiply every exponential by $e^{-c}$ (the floor becomes $M e^{-1/\tau - c}$): $\ell$ does not change, and nothing
+# overflows. But $P = e^{s_+/\tau - c}$ itself may now become 0, and its logarithm $-\infty$. So do not divide and then take the
+# logarithm; write $\ell = \log(P + N_g) - (s_+/\tau - c)$.
 
 # %% nbgrader={"grade": false, "grade_id": "hcl_reweighted", "locked": false, "schema_version": 3, "solution": true, "task": false} sslcourse={"role": "exercise", "library": "sslcourse.losses.negatives:hcl_reweighted"}
 def hcl_reweighted(pos: Tensor, neg: Tensor, tau: float = 0.5, beta: float = 1.0, tau_plus: float = 0.1) -> Tensor:
@@ -301,9 +316,9 @@ pos, neg = torch.tensor([1.0]), torch.tensor([[0.0, 0.5]], requires_grad=True)
 loss = hcl_reweighted(pos, neg, 1.0, 0.0, 0.0)
 assert isinstance(loss, Tensor), f"return a tensor, not a {type(loss).__name__}"
 assert loss.shape == (), f"return the mean over the anchors, one number; yours has shape {tuple(loss.shape)}"
-assert abs(loss - 0.6803) < 1e-3, f"beta = tau_plus = 0 is InfoNCE: expected 0.6803, got {loss:.4f}"
+assert abs(loss - 0.6803) < 1e-3, f"beta = tau_plus = 0 is InfoNCE: expected 0.6803, got {loss:.4f}. 0.3969: the weights have sum 1, not mean 1"
 loss = hcl_reweighted(pos, neg, 1.0, 1.0, 0.0)
-assert abs(loss - 0.7094) < 1e-3, f"beta = 1: expected 0.7094, got {loss:.4f}. 0.8620: the weights have to have mean 1; 0.4164: they have sum 1"
+assert abs(loss - 0.7094) < 1e-3, f"beta = 1: expected 0.7094, got {loss:.4f}. 0.8620: the weights have to have mean 1"
 loss = hcl_reweighted(pos, neg, 1.0, 1.0, 0.1)
 assert abs(loss - 0.6551) < 1e-3, f"tau_plus = 0.1: expected 0.6551, got {loss:.4f}. 0.8628: the correction is subtracted, not added"
 assert abs(hcl_reweighted(pos, 0 * neg - 1, 1.0, 1.0, 0.5) - 0.2395) < 1e-3, "N_g is never below M exp(-1 / tau)"
@@ -311,6 +326,12 @@ cold = hcl_reweighted(pos, neg, 0.01)
 cold.backward()
 assert cold.isfinite(), "tau = 0.01 overflows: subtract the same number from all exponents of an anchor first"
 assert neg.grad.isfinite().all(), "the gradient is not finite at tau = 0.01"
+
+pos, neg = torch.tensor([-1.0], requires_grad=True), torch.tensor([[0.5, 1.0]], requires_grad=True)
+cold = hcl_reweighted(pos, neg, 0.01)
+assert abs(cold - 200.80) < 0.02, f"expected 200.80, got {cold:.2f}. inf: exp(s_+ / tau - c) became 0, so use s_+ / tau - c itself, not its logarithm"
+cold.backward()
+assert pos.grad.isfinite().all() and neg.grad.isfinite().all(), "a gradient is not finite at tau = 0.01 with a far positive"
 print("hcl_reweighted: the public checks pass")
 
 # %% [markdown] id="text-mochi"
@@ -320,8 +341,9 @@ print("hcl_reweighted: the public checks pass")
 # If hard negatives teach most, why not make some? MoCHi (Kalantidis et al. 2020) takes, for each query, its `n_hard` most
 # similar negatives and mixes them on the sphere:
 #
-# - `s1` times: two hard negatives $h, h'$, both drawn at random from the `n_hard`: $\ \alpha h + (1 - \alpha) h'$ with $\alpha \in (0, 1)$;
-# - `s2` times: a hard negative and the **query**: $\ \beta q + (1 - \beta) h$ with $\beta \in (0, 0.5)$, so that the query never dominates.
+# - `s1` times: two hard negatives $h, h'$, both drawn at random from the `n_hard` (they may be the same one): $\ \alpha h + (1 - \alpha) h'$ with $\alpha \in (0, 1)$;
+# - `s2` times: a hard negative and the **query**: $\ \beta q + (1 - \beta) h$ with $\beta \in (0, 0.5)$, so that the query never dominates
+#   (this $\beta$ is a share; it has nothing to do with that of exercise 5).
 #
 # Each mixture is then normalised. Every query and every mixture gets its own random partners and its own uniform coefficient.
 # The results are data, not a part of the graph: no gradient flows into them. Draw all random numbers from `rng`
@@ -370,23 +392,24 @@ print("mochi_synthesize: the public checks pass")
 
 # %% [markdown] id="text-mixup"
 # ## 7. Mix the images
-# *Difficulty 3, importance 3, 20 minutes, 10 points.*
+# *Difficulty 3, importance 3, 25 minutes, 10 points.*
 #
 # Mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019) make one image of two, and one label of two. Image $i$ is mixed with
 # image `perm[i]`, and keeps the share $\lambda_i$:
 #
 # - `"mixup"`: $\ \lambda x + (1 - \lambda) x'$ in every pixel, and the same for the labels.
 # - `"cutmix"`: a box is cut out of $x'$ and pasted into $x$. Its sides are $\sqrt{1 - \lambda}$ of the image's sides, rounded
-#   down to whole pixels. **A pixel belongs to the box if its centre lies inside** (not just on its edge): pixel $r$ has its centre at
-#   $r + 0.5$, the box's centre is at `center` times the side, and the box reaches half its side in each direction. What sticks out of the image is cut off, so the labels take the share of pixels
-#   that *really* stayed, not $\lambda$.
+#   down to whole pixels. **A pixel belongs to the box if its centre lies inside**: pixel $r$ has its centre at $r + 0.5$, the
+#   box's centre is at `center` times the side, and the box reaches half its side in each direction. A centre on the edge is not
+#   inside, so a box of odd side in the middle of an even image is one pixel smaller. What sticks out of the image is cut off,
+#   so the labels take the share of pixels that *really* stayed, not $\lambda$.
 
 # %% nbgrader={"grade": false, "grade_id": "mixup_cutmix", "locked": false, "schema_version": 3, "solution": true, "task": false} sslcourse={"role": "exercise", "library": "sslcourse.data.mixing:mixup_cutmix"}
 def mixup_cutmix(x: Tensor, y: Tensor, lam, perm: Tensor, mode: str = "mixup", *, center: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Mix every image, and its label, with another image of the batch.
 
     x: (B, C, H, W) float.   y: (B, K) float class probabilities.   perm: (B,) int64, the partner of every image.
-    lam: (B,) float tensor or one number, the share of the image itself.   mode: "mixup" or "cutmix".
+    lam: (B,) float tensor or one Python float, the share of the image itself.   mode: "mixup" or "cutmix".
     center: (B, 2) float in [0, 1], the middle of the box as (down, right); None puts it into the middle of the image.
     returns: mixed images (B, C, H, W) and labels (B, K).
 
@@ -427,15 +450,22 @@ assert torch.allclose(labels[0], torch.tensor([0.75, 0.25])), f"12 of 16 pixels 
 mixed, labels = mixup_cutmix(x, y, 0.75, swap, "cutmix", center=torch.zeros(2, 2))
 assert mixed[0, 0].sum() == 1, f"at the corner only one pixel of the box lies inside, yours has {mixed[0, 0].sum():.0f}"
 assert abs(labels[0, 0] - 15 / 16) < 1e-6, f"15 of 16 pixels stayed, so does that share of the label; got {labels[0, 0]:.4f}"
+
+wide = torch.arange(2.0)[:, None, None, None].expand(2, 3, 4, 6)
+mixed, labels = mixup_cutmix(wide, y, 0.0, swap, "cutmix", center=torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
+assert mixed[0, 0].sum() == mixed[0, 0, :2, 3:].sum() == 6, f"center = (0, 1) is (down, right), the upper right corner: rows 0, 1 and columns 3, 4, 5; yours:\n{mixed[0, 0].int()}"
+assert torch.allclose(labels[0], torch.tensor([0.75, 0.25])), f"18 of 24 pixels stayed: expected [0.75, 0.25], got {labels[0].tolist()}"
 print("mixup_cutmix: the public checks pass")
 
 # %% [markdown] id="text-predict"
 # ## 8. Predict, then run: the temperature chooses the negatives
-# *Difficulty 2, importance 5, 25 minutes, 15 points: prediction 5, figure 5, explanation 5.*
+# *Difficulty 2, importance 5, 20 minutes, 15 points: prediction 5, figure 5, explanation 5.*
 #
-# One query, one positive, 255 random negatives in 32 dimensions. `info_nce` has all of them in its sum, but which does it
-# *push*? The length of the gradient at a negative says so. If all 255 got equal pushes, the **effective number** of negatives
-# would be 255; if one got everything, it would be 1 (it is the exponential of the entropy of the shares).
+# One query, one positive, 1023 random negatives in 128 dimensions (the chapter has 255 in 32). `info_nce` has all of them in
+# its sum, but which does it *push*? The length of the gradient at a negative says so: it is proportional to the softmax
+# probability (times $\sqrt{1 - s^2}$, because length is taken out: nearly 1 here). If all 1023 got equal pushes, the
+# **effective number** of negatives would be 1023; if one got everything, it would be 1 (it is the exponential of the entropy of
+# the shares).
 #
 # Then sixty points on a circle, two views of thirty images, follow the gradient of three losses: `pairs` (exercise 1, all
 # pairs, margin 1), `triplet` (exercise 2, margin 0.3) and `info_nce` (exercise 4, $\tau = 0.1$). How well do they spread the
@@ -447,19 +477,20 @@ LOSSES = ("pairs", "triplet", "info_nce")
 
 # %% [markdown] id="text-prediction"
 # **Write down what you expect before you run anything below.** A wrong prediction costs nothing: being surprised is what
-# you are here for. Fill in the four values.
+# you are here for. Fill in the four values; `predict` keeps them in `my_record.json` beside the notebook, which you need not
+# hand in.
 
 # %% nbgrader={"grade": false, "grade_id": "prediction", "locked": false, "schema_version": 3, "solution": true, "task": false} sslcourse={"role": "predict"}
 prediction = {
-    "negatives_at_0.02": None,  # effective number at tau = 0.02, between 1 and 255
-    "negatives_at_1": None,  # the same at tau = 1
+    "negatives_at_0.02": None,  # effective number at tau = 0.02, between 1 and 1023
+    "half_at": None,  # the smallest of TAUS at which at least half of the 1023 count
     "least_even": None,  # which of LOSSES spreads the images least evenly
     "why": None,  # a sentence
 }
 ### BEGIN SOLUTION
 prediction = {
     "negatives_at_0.02": 3,
-    "negatives_at_1": 250,
+    "half_at": 0.2,
     "least_even": "triplet",
     "why": "A small temperature gives all weight to the nearest negatives; a triplet stops pushing beyond its margin.",
 }
@@ -468,8 +499,8 @@ predict("negatives", prediction)
 
 # %% nbgrader={"grade": true, "grade_id": "check-prediction", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false} sslcourse={"role": "check", "of": "prediction"}
 assert None not in prediction.values(), "write down your prediction in the cell above, and run it first"
-for key in ("negatives_at_0.02", "negatives_at_1"):
-    assert 1 <= prediction[key] <= 255, f"{key} is a number of negatives: between 1 and 255"
+assert 1 <= prediction["negatives_at_0.02"] <= 1023, "negatives_at_0.02 is a number of negatives: between 1 and 1023"
+assert prediction["half_at"] in TAUS, f"half_at is one of {TAUS}"
 assert prediction["least_even"] in LOSSES, f"least_even is one of {LOSSES}"
 assert len(prediction["why"].split()) >= 5, "why: say it in a sentence"
 
@@ -485,11 +516,11 @@ if USE_REFERENCE:
 
 # %% id="vectors" sslcourse={"role": "experiment"}
 DEVICE = "cpu"
-M = 255 if DEVICE == "cpu" else 65_535
+M, D = (1023 if DEVICE == "cpu" else 65_535), 128
 generator = torch.Generator().manual_seed(0)
-queries, noise = torch.randn(2, 64, 32, generator=generator)
+queries, noise = torch.randn(2, 64, D, generator=generator)
 keys = queries + 0.5 * noise  # a second view: similar, not equal
-negatives = torch.randn(M, 32, generator=generator)
+negatives = torch.randn(M, D, generator=generator)
 
 # %% id="pushes" sslcourse={"role": "experiment"}
 def pushes(i: int, tau: float) -> Tensor:
@@ -508,7 +539,10 @@ budget = Budget(40)
 counted = {tau: [effective(pushes(i, tau)) for i in range(64) if not budget.is_over(f"tau = {tau}, query {i}")] for tau in TAUS}
 number = {tau: sum(found) / len(found) for tau, found in counted.items() if found}
 for tau, found in number.items():
-    print(f"tau = {tau}: {found:.1f} of {M} negatives")
+    print(f"tau = {tau}: {found:.1f} of {M} negatives, {found / M:.0%}")
+half_at = next((tau for tau, found in number.items() if found >= M / 2), None)
+print(f"at 0.02: predicted {prediction['negatives_at_0.02']}, measured {number.get(0.02, math.nan):.1f}")
+print(f"half of them count from tau = {half_at} on; predicted {prediction['half_at']}")
 
 # %% id="circle" sslcourse={"role": "experiment"}
 from sslcourse.losses import pairwise_distance
@@ -545,6 +579,9 @@ ended = {name: follow(loss) for name, loss in losses.items()}
 uniform = {name: uniformity(z[:30]).item() for name, z in ended.items()}
 for name, z in ended.items():
     print(f"{name:>8}: partners apart (alignment) {alignment(z[:30], z[30:]):.3f}, uniformity {uniform[name]:.3f}")
+even = 2 * math.pi * torch.arange(30) / 30
+print(f"perfectly even: uniformity {uniformity(torch.stack([even.cos(), even.sin()], dim=1)):.3f}")
+print(f"least even: {max(uniform, key=uniform.get)}; predicted {prediction['least_even']}")
 record_result("negatives", {f"negatives_at_{tau:g}": number[tau] for tau in number} | {f"uniformity of {n}": u for n, u in uniform.items()})
 
 # %% [markdown] id="text-figure"
@@ -553,13 +590,15 @@ record_result("negatives", {f"negatives_at_{tau:g}": number[tau] for tau in numb
 # similarity with the query: one dot a negative, one colour a temperature. The shares differ by many powers of ten: a
 # logarithmic axis is a good idea. Name the axes, add a legend and a line at the equal share $1/M$.
 #
-# You have `pushes(0, tau)`; the similarities are products of normalised rows of `queries` and `negatives`.
+# You have `similarity` and `pushes(0, tau)`. At 0.02 the smallest pushes are 0 in float32 and have no dot; that is no mistake.
+
+# %% id="similarity" sslcourse={"role": "experiment"}
+similarity = F.normalize(negatives, dim=1) @ F.normalize(queries[0], dim=0)  # (M,)
 
 # %% nbgrader={"grade": true, "grade_id": "figure", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false} sslcourse={"role": "open"}
 ### BEGIN SOLUTION
 import matplotlib.pyplot as plt
 
-similarity = F.normalize(negatives, dim=1) @ F.normalize(queries[0], dim=0)
 fig, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
 for tau, marker in zip((0.02, 0.2, 1.0), "ovs", strict=True):
     ax.semilogy(similarity, pushes(0, tau), marker, ms=4, label=f"$\\tau$ = {tau}: {effective(pushes(0, tau)):.0f} effective")
@@ -571,8 +610,9 @@ plt.show()
 
 # %% [markdown] id="text-play"
 # ### Play with it
-# Twelve points on a circle: six images, two views each (one colour an image). The arrows show where **your** `info_nce` pushes every point,
-# $-\partial L/\partial z$ along the circle, scaled to the longest one. Move the temperature. Whose arrow is longest at 0.05, and whose at 1?
+# Twelve numbered points on a circle: six images, two views each (one colour an image). The arrows show where **your** `info_nce`
+# pushes every point, $-\partial L/\partial z$ along the circle, scaled to the longest one. Move the temperature. How many arrows
+# are longer than half the longest at 0.05, and how many at 1? Whose are they?
 
 # %% id="play-imports" sslcourse={"role": "experiment"}
 import ipywidgets
@@ -587,6 +627,8 @@ def arrows(tau: float = 0.2) -> None:
     p, push = z.detach(), -z.grad
     _, ax = plt.subplots(figsize=(4, 4))
     ax.scatter(*p.T, c=torch.arange(12) % 6, cmap="tab10", s=60)
+    for n, place in enumerate(0.85 * p):
+        ax.text(*place, str(n), ha="center", va="center", fontsize=8)
     longest = push.norm(dim=1).max()
     ax.quiver(*p.T, *(0.7 * push / longest).T, angles="xy", scale_units="xy", scale=1, width=0.008)
     ax.set(xlim=(-1.8, 1.8), ylim=(-1.8, 1.8), aspect="equal", title=f"$\\tau$ = {tau:.2f}, longest arrow {longest:.2f}")
@@ -594,27 +636,29 @@ def arrows(tau: float = 0.2) -> None:
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "explain-gap", "locked": false, "points": 5, "schema_version": 3, "solution": true, "task": false} sslcourse={"role": "open"}
 # **Explain the gap.** Where were you wrong, and why? Use the numbers above and one thing that you see in your figure
-# (3 to 6 sentences).
+# (3 to 5 sentences).
 #
 # ### BEGIN SOLUTION
-# What is seen (always, up to the last digits): of 255 negatives about 2 count at tau = 0.02, 70 at 0.1 and 251 at 1. On the
-# circle InfoNCE brings partners together (alignment 0.000) and spreads the images (uniformity -1.717, the most that 30 points can);
+# What is seen (always, up to the last digits): of 1023 negatives about 10 count at tau = 0.02, 238 at 0.05, 699 at 0.1 and 1019
+# at 1, so half of them count from 0.1 on. (The chapter's vectors have 32 dimensions and similarities that spread twice as far, so there
+# it is 0.2: what counts is the spread of s / tau.) On the circle InfoNCE brings partners together (alignment 0.000) and spreads the images (uniformity -1.717, the most that 30 points can);
 # the triplet loss brings partners together but hears only the nearest negative, so a crowd hardly thins out (-1.1 to -1.3, by seed); all pairs
 # spread the images but keep partners apart (0.3 to 0.8), since 1,740 negative pairs outvote 30 positive ones.
 #
 # A full answer (5) compares each predicted value with the measured one, and explains the count with the softmax: the push on a
 # negative is its probability, proportional to exp(s / tau), so at tau = 0.02 a similarity higher by 0.1 means e^5 = 148 times the push, at
-# tau = 1 only 1.1 times. It points at the figure: straight lines on the logarithmic axis with slope 1 / tau. For the
+# tau = 1 only 1.1 times. It points at the figure: straight lines on the logarithmic axis with slope 1 / tau (in natural logarithms). For the
 # circle it says that a hinge is silent beyond its margin, and the hardest negative is one voice, while a softmax hears all. 3: right, but without the figure or without the numbers.
 # 0: repeats the numbers only.
 # ### END SOLUTION
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "open-question", "locked": false, "points": 15, "schema_version": 3, "solution": true, "task": false} sslcourse={"role": "open"}
 # ## 9. Open question
-# *Difficulty 4, importance 4, 20 minutes, 15 points. Graded 0 / 5 / 10 / 15.*
+# *Difficulty 4, importance 4, 15 minutes, 15 points. Graded 0 / 5 / 10 / 15.*
 #
 # When is a hard negative a **false** negative? Propose a measurement on *unlabelled* images that estimates how many of the
-# hardest negatives of an anchor show the same kind of thing, and say **which result would prove your idea wrong**.
+# hardest negatives of an anchor show the same kind of thing, and say **which result would prove your idea wrong**. Five
+# sentences are enough.
 #
 # ### BEGIN SOLUTION
 # 15: a measurement that needs no labels and could fail (for instance: cluster the features of *another* network or of an

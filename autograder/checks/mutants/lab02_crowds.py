@@ -215,6 +215,12 @@ WRONG_CROWDS = [
             "exp() overflows at a small temperature: subtract the largest logit of the anchor from all its exponents.",
         ),
         (
+            "log_of_zero",
+            "return ((positive + torch.maximum(debiased, floor)).log() - (pos - shift)).mean()",
+            "return -(positive / (positive + torch.maximum(debiased, floor))).log().mean()",
+            "exp(s_+ / tau - c) of a far positive is 0, and its logarithm infinite: use s_+ / tau - c itself.",
+        ),
+        (
             "shift_of_positive",
             "shift = torch.maximum(pos, neg.amax(dim=1)).detach()",
             "shift = pos.detach()",
