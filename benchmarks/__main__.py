@@ -78,6 +78,7 @@ def as_json(outcomes: list[Outcome]) -> dict[str, Any]:
             "max": o.high,
             "target": o.row.target,
             "status": o.status,
+            "threads": torch.get_num_threads(),
             "detail": o.detail,
         }
         for o in outcomes

@@ -12,7 +12,10 @@ from benchmarks.findings import clip_common, common, simclr_common
 from benchmarks.findings.common import FOLDER, Finding, run
 
 RECORDS = sorted(FOLDER.glob("*.json"))
-SMALL = {"clip_typographic": {"SCENES": 64, "STEPS": 2, "BATCH": 16, "PAIRED": 200}}  # what else makes a script short
+SMALL = {  # what else makes a script short
+    "clip_shift": {"TRAIN": 100, "STEPS": 4, "SSL_STEPS": 2},
+    "clip_typographic": {"SCENES": 64, "STEPS": 2, "BATCH": 16, "PAIRED": 200},
+}
 by_record = pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
 
 

@@ -299,7 +299,8 @@ class _TiledCLIP(torch.autograd.Function):
                 by_img[rows] = p @ txt
                 by_txt.addmm_(p.T, scaled[rows])
             # s only scales the logits, so its gradient is that of the images along themselves.
-            ctx.save_for_backward(by_img * (scale / (2 * n)), by_txt / (2 * n), (by_img * img).sum() / (2 * n))
+            by_scale = torch.dot(by_img.flatten(), img.flatten()) / (2 * n)
+            ctx.save_for_backward(by_img.mul_(scale / (2 * n)), by_txt.div_(2 * n), by_scale)
         return loss
 
     @staticmethod
