@@ -11,15 +11,20 @@ from autograder.wire import Scattered
 # ----------------------------------------------------------------------------------------------------- patchify
 
 
-@worth(3, "patchify", "patches in reading order; inside a patch rows, columns, channels")
-def test_patchify_values(student: Student, draw: Draw) -> None:
+@worth(2, "patchify", "patches in reading order, pixels of a patch row by row")
+def test_patchify_order(student: Student, draw: Draw) -> None:
+    student.same(draw.normal(2, 1, 4, 4), 2)
+    student.same(draw.normal(1, 1, 6, 6), 3)
+
+
+@worth(2, "patchify", "the channels of a pixel stand together")
+def test_patchify_channels(student: Student, draw: Draw) -> None:
     student.same(draw.normal(2, 3, 4, 4), 2)
-    student.same(draw.normal(1, 3, 6, 6), 3)
 
 
-@worth(2, "patchify", "images that are not square")
+@worth(1, "patchify", "images that are not square")
 def test_patchify_not_square(student: Student, draw: Draw) -> None:
-    student.same(draw.normal(2, 3, 4, 10), 2)
+    student.same(draw.normal(2, 1, 4, 10), 2)
     student.same(draw.normal(1, 1, 9, 3), 3)
 
 
@@ -87,11 +92,9 @@ def test_pos_class_token(student: Student, draw: Draw) -> None:
 def test_pos_dtype(student: Student, draw: Draw) -> None:
     for dtype in (torch.bfloat16, torch.float64):
         pos = smooth(draw, 2, 3).to(dtype)
-        got, want = student(pos, 3, 3), student.reference(pos, 3, 3)
+        got = student(pos, 3, 3)
         if not isinstance(got, Tensor) or got.dtype != dtype:
             student.wrong(f"pos is {dtype}, and what comes back is not.".replace("torch.", ""))
-        if got.shape != want.shape or not torch.allclose(got.float(), want.float(), rtol=0.03, atol=0.03):
-            student.wrong("the values are wrong for another floating-point type.")
 
 
 @worth(1, "interpolate_pos", "the same grid, the gradient; inputs stay as they are")
@@ -117,8 +120,14 @@ def test_attention_heads(student: Student, draw: Draw) -> None:
 
 @worth(2, "attention", "the map of every head, rows that sum to 1")
 def test_attention_map(student: Student, draw: Draw) -> None:
-    student.same(draw.normal(2, 4, 6), draw.normal(18, 6) * 0.7, 2, True)
-    student.same(draw.normal(1, 3, 4), draw.normal(12, 4) * 0.7, 4, return_map=True)
+    student.same(draw.normal(2, 4, 3), draw.normal(9, 3) * 0.7, 1, return_map=True)
+    got = student(draw.normal(2, 4, 6), draw.normal(18, 6) * 0.7, 3, True)
+    if not isinstance(got, tuple | list) or len(got) != 2 or not isinstance(got[1], Tensor):
+        student.wrong("with return_map=True return two tensors: the output and the map.")
+    if got[1].shape != (2, 3, 4, 4):
+        student.wrong("the map has the shape (B, n_heads, N, N): one for each head.")
+    if not torch.allclose(got[1].sum(dim=-1), torch.ones(2, 3, 4), atol=1e-4):
+        student.wrong("a row of the map, one a query, sums to 1.")
 
 
 @worth(1, "attention", "the order of the tokens does not matter: permuted in, permuted out")
@@ -135,14 +144,14 @@ def test_attention_permutation(student: Student, draw: Draw) -> None:
 
 @worth(2, "attention", "the gradient of the tokens and of the weight")
 def test_attention_gradient(student: Student, draw: Draw) -> None:
-    student.same(draw.normal(2, 4, 4).requires_grad_(), draw.normal(12, 4).requires_grad_(), 2, grad=True)
+    student.same(draw.normal(2, 4, 4).requires_grad_(), draw.normal(12, 4).requires_grad_(), 1, grad=True)
 
 
 @worth(1, "attention", "one token, huge logits, float64, memory with gaps; inputs stay as they are")
 def test_attention_edges(student: Student, draw: Draw) -> None:
     student.same(draw.normal(2, 1, 4), draw.normal(12, 4), 2)
-    student.same(draw.normal(1, 4, 4) * 100, draw.normal(12, 4), 2, True)
-    student.same(Scattered(draw.normal(2, 3, 4, dtype=torch.float64)), draw.normal(12, 4, dtype=torch.float64), 2)
+    student.same(draw.normal(1, 4, 4) * 100, draw.normal(12, 4), 1, True)
+    student.same(Scattered(draw.normal(2, 3, 4, dtype=torch.float64)), draw.normal(12, 4, dtype=torch.float64), 1)
     student.pure(draw.normal(1, 3, 4), draw.normal(12, 4), 2, True)
 
 
