@@ -27,8 +27,14 @@ def setting() -> dict[str, Any]:
 
 
 def scenes(split: str, seed: int, classes: tuple[str, ...], n: int) -> Images:
-    """Evenly lit upright shapes of these classes."""
-    return Shapes(split, size=common.SIZE, seed=seed, classes=classes, **EVEN).as_images(n)
+    """Evenly lit upright shapes of these classes, in their own colour all over: the emblem would tell the angle."""
+    world = Shapes(split, size=common.SIZE, seed=seed, classes=classes, **EVEN)
+    data = world.as_images(n)
+    parts = torch.cat([world.batch(range(at, min(at + 500, n))).parts[:, 0] for at in range(0, n, 500)])
+    bare = (parts[:, 0] & ~parts[:, 1])[:, None]
+    colour = (data.images * bare).sum(dim=(2, 3)) / bare.sum(dim=(2, 3)).clamp_min(1)
+    painted = torch.where(parts[:, 1:2], colour[:, :, None, None].to(torch.uint8), data.images)
+    return replace(data, images=painted)
 
 
 @torch.no_grad()
