@@ -33,7 +33,7 @@ def scenes(split: str, seed: int, classes: tuple[str, ...], n: int) -> Images:
     parts = torch.cat([world.batch(range(at, min(at + 500, n))).parts[:, 0] for at in range(0, n, 500)])
     rim = torch.nn.functional.max_pool2d(parts[:, 1:2].float(), 5, stride=1, padding=2) > 0
     bare = parts[:, :1] & ~rim
-    colour = (data.images * bare).sum(dim=(2, 3)) / bare.sum(dim=(2, 3)).clamp_min(1)
+    colour = data.images.float().masked_fill(~bare, torch.nan).flatten(2).nanmedian(dim=2).values
     painted = torch.where(parts[:, :1] & rim, colour[:, :, None, None].to(torch.uint8), data.images)
     return replace(data, images=painted)
 
