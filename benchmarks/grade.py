@@ -107,9 +107,12 @@ def in_notebook(exercise: str, answer: Callable[..., Any]) -> float:
         exec(lab.preamble + "\n" + solution_sources(LAB)[exercise], names)
 
     class Local(Student):
-        def outcome(self, *args: Any, grad: bool = False, seed: int | None = None, **kwargs: Any) -> Any:
+        def outcome(
+            self, *args: Any, grad: bool = False, after: bool = False, seed: int | None = None, **kwargs: Any
+        ) -> Any:
             outcome = run_here(answer, args, kwargs, grad)
-            self.records.append(Record(self.check, args, kwargs, grad, outcome, failed=outcome.error is not None))
+            failed = outcome.error is not None
+            self.records.append(Record(self.check, args, kwargs, grad, outcome, failed, after=after))
             if outcome.error is not None:
                 raise Lost(sentence(outcome.error))
             return outcome
@@ -199,6 +202,10 @@ def compare(n: int) -> dict[str, Any]:
     ours, stock = autograde(n, stock=False), autograde(n, stock=True)
     steps = {name: _steps(run["ready"]) for name, run in (("ours", ours), ("stock", stock))}
     same = sum(ours["scores"][k] == stock["scores"][k] for k in ours["scores"])
+    if same != n:
+        raise SystemExit(
+            f"both ways gave only {same} of {n} hand-ins the same score: what was timed is not the same work"
+        )
     return {
         "n": n,
         "command": f"nbgrader autograde {LAB}",
