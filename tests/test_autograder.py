@@ -362,7 +362,7 @@ def test_gradescope_runs_in_its_own_folder(solution: dict[str, str], tmp_path: P
     }
     subprocess.run(["bash", str(source / "run_autograder")], check=True, env=environment)
     results = json.loads((tmp_path / "autograder" / "results" / "results.json").read_text())
-    assert results["score"] == sum(t["score"] for t in results["tests"]) == 55
+    assert results["score"] == sum(t["score"] for t in results["tests"]) == 75 - 14
     assert any("expected a torch.Tensor" in t["output"] for t in results["tests"])
 
 

@@ -72,10 +72,12 @@ def test_checks_that_do_not_fit_the_lab_are_named_before_anything_is_graded(lab:
         ahead.close()
 
 
-def test_a_hand_in_is_in_the_gradebook_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_hand_in_is_in_the_gradebook_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import nbgrader.api
     from nbgrader.preprocessors import saveautogrades
 
+    programs = [str(Path(sys.executable).parent), os.environ["PATH"]]  # nbgrader calls alembic for a new gradebook
+    monkeypatch.setenv("PATH", os.pathsep.join(programs))
     file = tmp_path / "gradebook.db"
     url = f"sqlite:///{file}"
 

@@ -23,6 +23,11 @@ def edits(exercise: str, text: str) -> list[Wrong]:
     return [_edit(exercise, block) for block in text.strip("\n").split("\n\n")]
 
 
+def wrong(exercise: str, *entries: tuple[str, str, str, str]) -> list[Wrong]:
+    """Wrong answers of one exercise, from (name, old text, new text, hint)."""
+    return [Wrong(exercise, *entry) for entry in entries]
+
+
 def _edit(exercise: str, block: str) -> Wrong:
     head, *lines = block.split("\n")
     name, hint = head.split(": ", maxsplit=1)

@@ -1,6 +1,6 @@
 """Known-wrong and other right answers of lab 2. A wrong one is one edit of the solution's cell."""
 
-from autograder.checks.mutants.edits import wrong
+from autograder.checks.mutants import wrong
 from autograder.checks.mutants.lab02_crowds import RIGHT_CROWDS, WRONG_CROWDS
 from autograder.checks.mutants.lab02_pairs import RIGHT_PAIRS, WRONG_PAIRS
 from autograder.rubric import Right

@@ -1,6 +1,6 @@
 """Known-wrong and other right answers of lab 2: InfoNCE and its hard negatives."""
 
-from autograder.checks.mutants.edits import wrong
+from autograder.checks.mutants import wrong
 from autograder.rubric import Right
 
 WRONG_CROWDS = [

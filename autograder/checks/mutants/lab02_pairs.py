@@ -1,6 +1,6 @@
 """Known-wrong and other right answers of lab 2: pairs, triplets, N-pair."""
 
-from autograder.checks.mutants.edits import wrong
+from autograder.checks.mutants import wrong
 from autograder.rubric import Right
 
 WRONG_PAIRS = [
