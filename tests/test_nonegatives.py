@@ -1,9 +1,7 @@
 """Losses without negatives against slow forms and limits; the modules and tools around them."""
 
-import inspect
 import math
 from functools import partial
-from importlib import import_module
 
 import pytest
 import torch
@@ -26,34 +24,6 @@ from sslcourse.nn.dino_head import DINOHead, IBOTHead
 from sslcourse.nn.multicrop import multicrop_forward
 from sslcourse.train.optim import cosine_ema_schedule
 from sslcourse.train.schedules import clip_each_gradient, drop_gradients, warmup_then_cosine
-
-FUNCTIONS = """
-losses.simsiam      simsiam_loss             p1 p2 z1 z2
-losses.byol         byol_loss                p1 p2 z1 z2
-train.optim         cosine_ema_schedule      step total base
-losses.swav         sinkhorn                 scores eps n_iter
-losses.swav         swav_loss                scores codes tau
-losses.deepcluster  kmeans_pseudolabels      f k iters seed
-losses.dino         dino_loss                student teacher center ts tt
-losses.dino         update_center            center t m
-nn.multicrop        multicrop_forward        backbone head crops
-evaluate.attention  attn_to_mask             attention grid mass
-losses.ibot         ibot_patch_loss          s_patch t_patch mask center ts tt
-losses.koleo        koleo                    x
-losses.dino         sinkhorn_centering       teacher tt n_iter
-data.mask_batches   random_block_mask_batch  n h w rng
-data.curate         retrieval_dedup          emb thr
-data.curate         curate_by_retrieval      curated pool k per_cluster
-"""
-
-
-@pytest.mark.parametrize("row", FUNCTIONS.strip().splitlines(), ids=lambda row: row.split()[1])
-def test_the_function_exists_with_this_signature(row: str) -> None:
-    module, name, *arguments = row.split()
-    function = getattr(import_module(f"sslcourse.{module}"), name)
-    parameters = inspect.signature(function).parameters.values()
-    assert [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD] == arguments
-    assert function.__doc__
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:

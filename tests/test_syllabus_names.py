@@ -68,14 +68,6 @@ train.optim             cosine_ema_schedule     step total base
 losses.swav             sinkhorn                scores eps n_iter
 losses.swav             swav_loss               scores codes tau
 losses.deepcluster      kmeans_pseudolabels     f k iters seed
-nn.patches              patchify                x p
-nn.patches              unpatchify              tokens p h w
-nn.patches              interpolate_pos         pos h w
-nn.vit                  attention               x wqkv n_heads return_map
-losses.dino             dino_loss               student teacher center ts tt
-losses.dino             update_center           center t m
-nn.multicrop            multicrop_forward       backbone head crops
-evaluate.attention      attn_to_mask            attention grid mass
 evaluate.video          knn_copy                similarity labels k T
 nn.patches              random_masking          x ratio noise
 nn.patches              decoder_unshuffle       x_vis mask_token ids_restore

@@ -18,6 +18,12 @@ from sslcourse.zoo.words import WordModel, word_model
 
 SIZE, TEST = 32, 1000
 MODEL = "clip_shapes"
+SHIFTS: dict[str, dict[str, Any]] = {  # of the scenes, by what they are shown as
+    "photo": {},
+    "sketch": {"domains": ("sketch",)},
+    "inverted": {"domains": ("inverted",)},
+    "noise": {"corruption": "gaussian_noise", "severity": 3},
+}
 
 
 def setting() -> dict[str, Any]:
@@ -61,3 +67,14 @@ def shape_accuracy(img: Tensor, labels: Tensor, pair_weights: Tensor) -> float:
         img: (N, D) embeddings; labels: (N,) of the ten shapes; pair_weights: (D, 100) of `zero_shot_weights`.
     """
     return (prompt_logits(img, pair_weights).argmax(dim=1) // len(COLOURS) == labels).float().mean().item()
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Share of rows (N, C) whose largest entry is that of their label."""
+    return (logits.argmax(dim=1).cpu() == labels).float().mean().item()
+
+
+def inside(share: float) -> float:
+    """Half an image from 0 and 1, where the logit axis ends."""
+    half = 0.5 / TEST
+    return min(max(share, half), 1 - half)

@@ -32,12 +32,6 @@ from sslcourse.nn.backbones import backbone
 TRAIN, STEPS, BATCH, LR = 3000, 240, 32, 2e-3
 SSL_STEPS = 100  # of two views of 64 images
 SNAPSHOTS = 4
-SETS: dict[str, dict[str, Any]] = {
-    "photo": {},
-    "sketch": {"domains": ("sketch",)},
-    "inverted": {"domains": ("inverted",)},
-    "noise": {"corruption": "gaussian_noise", "severity": 3},
-}
 
 
 def setting() -> dict[str, Any]:
@@ -57,17 +51,18 @@ def setting() -> dict[str, Any]:
 def measure(seed: int) -> dict[str, float]:
     """Accuracy of shape on photographs and under each shift, and what the supervised line leads one to expect."""
     train = common.single("train", TRAIN, mix(seed, 1))
-    tests = {name: common.single("test", common.TEST, seed, **knobs) for name, knobs in SETS.items()}
+    tests = {name: common.single("test", common.TEST, seed, **knobs) for name, knobs in common.SHIFTS.items()}
     labels = tests["photo"].labels
     names = zero_shot_weights(common.model().text, PAIRS, TEMPLATES)
     words = {name: common.shape_accuracy(common.embed(test.images), labels, names) for name, test in tests.items()}
     steps = supervised(seed, train, tests)
     models = {"CLIP words": words, "SSL probe": self_supervised(seed, train, tests), "supervised": steps[-1]}
-    found = {f"{name}: {model}": accuracy[name] for name in SETS for model, accuracy in models.items()}
-    for name in list(SETS)[1:]:
-        line = fit_logit_line([_inside(s["photo"]) for s in steps], [_inside(s[name]) for s in steps])
+    found = {f"{name}: {model}": accuracy[name] for name in common.SHIFTS for model, accuracy in models.items()}
+    for name in list(common.SHIFTS)[1:]:
+        known, shifted = ([common.inside(s[of]) for s in steps] for of in ("photo", name))
+        line = fit_logit_line(known, shifted)
         for model in ("CLIP words", "SSL probe"):
-            found[f"{name}: {model}, expected"] = line(_inside(models[model]["photo"])).item()
+            found[f"{name}: {model}, expected"] = line(common.inside(models[model]["photo"])).item()
     return found
 
 
@@ -87,7 +82,9 @@ def supervised(seed: int, train: Images, tests: dict[str, Images]) -> list[dict[
         loss.backward()
         optimizer.step()
         if step % max(1, STEPS // SNAPSHOTS) == 0:
-            found.append({name: _accuracy(_logits(model.eval(), test), test) for name, test in tests.items()})
+            found.append(
+                {name: common.accuracy(_logits(model.eval(), test), test.labels) for name, test in tests.items()}
+            )
     return found
 
 
@@ -97,22 +94,15 @@ def self_supervised(seed: int, train: Images, tests: dict[str, Images]) -> dict[
     settings = replace(settings, train=replace(settings.train, steps=SSL_STEPS))
     model = simclr_common.trained(settings, train)
     probe = fit_linear(extract_features(model.backbone, train), train.labels, n_cls=len(CLASSES), sweep=(0.01,))
-    return {name: _accuracy(probe(extract_features(model.backbone, test)), test) for name, test in tests.items()}
+    return {
+        name: common.accuracy(probe(extract_features(model.backbone, test)), test.labels)
+        for name, test in tests.items()
+    }
 
 
 @torch.no_grad()
 def _logits(model: nn.Module, test: Images) -> Tensor:
     return torch.cat([model(center_view(x, common.SIZE)) for x in test.images.split(250)])
-
-
-def _accuracy(logits: Tensor, test: Images) -> float:
-    return (logits.argmax(dim=1).cpu() == test.labels).float().mean().item()
-
-
-def _inside(accuracy: float) -> float:
-    """Half an image from 0 and 1, where logits end."""
-    half = 0.5 / common.TEST
-    return min(max(accuracy, half), 1 - half)
 
 
 if __name__ == "__main__":

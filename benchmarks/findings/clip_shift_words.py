@@ -10,8 +10,6 @@ effective robustness. Fitting a probe to one distribution costs the large CLIP r
 
 from typing import Any
 
-from torch import Tensor
-
 from benchmarks.findings import clip_common as common
 from benchmarks.findings.common import Finding, run
 from sslcourse.data.captioned import CLASSES, PAIRS
@@ -23,12 +21,6 @@ from sslcourse.evaluate.robustness import fit_logit_line
 from sslcourse.evaluate.zeroshot import zero_shot_weights
 
 POOL, SHOTS, L2 = 2000, (4, 16, 64), (0.01,)
-SETS: dict[str, dict[str, Any]] = {
-    "photo": {},
-    "sketch": {"domains": ("sketch",)},
-    "inverted": {"domains": ("inverted",)},
-    "noise": {"corruption": "gaussian_noise", "severity": 3},
-}
 
 
 def setting() -> dict[str, Any]:
@@ -45,7 +37,7 @@ def setting() -> dict[str, Any]:
 def measure(seed: int) -> dict[str, float]:
     """Accuracy of shape by words and by probes, on photographs and under each shift."""
     pool = common.single("train", POOL, mix(seed, 1))
-    tests = {name: common.single("test", common.TEST, seed, **knobs) for name, knobs in SETS.items()}
+    tests = {name: common.single("test", common.TEST, seed, **knobs) for name, knobs in common.SHIFTS.items()}
     labels, x = tests["photo"].labels, common.embed(pool.images)
     z = {name: common.embed(test.images) for name, test in tests.items()}
     names = zero_shot_weights(common.model().text, PAIRS, TEMPLATES)
@@ -54,22 +46,13 @@ def measure(seed: int) -> dict[str, float]:
     for k in SHOTS:
         rows = k_per_class(pool.labels, k, seed)
         probe = fit_linear(x[rows], pool.labels[rows], sweep=L2)
-        probes.append({name: _accuracy(probe(img), labels) for name, img in z.items()})
+        probes.append({name: common.accuracy(probe(img), labels) for name, img in z.items()})
     found |= {f"{name}: probe": accuracy for name, accuracy in probes[-1].items()}
-    for name in list(SETS)[1:]:
-        line = fit_logit_line([_inside(p["photo"]) for p in probes], [_inside(p[name]) for p in probes])
-        found[f"{name}: expected"] = line(_inside(found["photo: words"])).item()
+    for name in list(common.SHIFTS)[1:]:
+        known, shifted = ([common.inside(p[of]) for p in probes] for of in ("photo", name))
+        line = fit_logit_line(known, shifted)
+        found[f"{name}: expected"] = line(common.inside(found["photo: words"])).item()
     return found
-
-
-def _accuracy(logits: Tensor, labels: Tensor) -> float:
-    return (logits.argmax(dim=1) == labels).float().mean().item()
-
-
-def _inside(accuracy: float) -> float:
-    """Half an image from 0 and 1, where the logit axis ends."""
-    half = 0.5 / common.TEST
-    return min(max(accuracy, half), 1 - half)
 
 
 if __name__ == "__main__":
