@@ -193,7 +193,8 @@ def _tensor_difference(got: Any, want: Tensor, what: str) -> str | None:
     if got.shape != want.shape:
         return f"{what} shape {tuple(got.shape)}; expected {tuple(want.shape)}."
     if got.dtype != want.dtype:
-        return f"{what} {got.dtype}; expected {want.dtype}, as the input asks for."
+        why = ", as the input asks for" if want.is_floating_point() else ""
+        return f"{what} {got.dtype}; expected {want.dtype}{why}."
     if not got.dtype.is_floating_point:
         return None if torch.equal(got, want) else f"{what} a tensor of the right shape with wrong entries."
     if bool(want.isfinite().all()) and not bool(got.isfinite().all()):
@@ -213,7 +214,8 @@ def kind(value: Any) -> str:
         return f"a tensor of shape {tuple(value.shape)}"
     if isinstance(value, tuple | list):
         return f"a {type(value).__name__} of {len(value)}"
-    return f"a {type(value).__name__}"
+    name = type(value).__name__
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
 
 
 def sentence(error: dict[str, Any]) -> str:

@@ -5,15 +5,21 @@ import hashlib
 import json
 import os
 import platform
+import re
 import statistics
+from contextlib import redirect_stdout
 from importlib.metadata import version
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from autograder.answers import COURSE, percent_cells
+from autograder.answers import COURSE, percent_cells, solution_sources
 from autograder.labs import dumps, generate, lab_names, source_notebook
-from autograder.notebook import ROLES, read_lab
+from autograder.notebook import ROLES, Exercise, Lab, read_lab
+from autograder.policy import preamble_imports
+from autograder.rubric import Right, Wrong, answers_of, import_answers
 from sslcourse.lab import hints
 
 LABS = lab_names()
@@ -67,6 +73,38 @@ def test_every_exercise_is_complete(name: str) -> None:
         for _, check in exercise.checks:
             assert check.count("assert") >= 3
     assert text.count("*Difficulty") >= len(lab.exercises)
+
+
+def says(lab: Lab, exercise: Exercise, source: str) -> str | None:
+    """What the public checks say to an answer; None if they pass."""
+    names: dict[str, Any] = {"__name__": "answer", **lab.offers(exercise)}
+    exec(preamble_imports(lab.preamble), names)
+    try:
+        with redirect_stdout(StringIO()):
+            for code in (source, *(check for _, check in exercise.checks)):
+                exec(code, names)
+    except Exception as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("name", LABS)
+def test_public_checks_accept_what_is_right_and_explain_what_is_wrong(name: str) -> None:
+    """Where a message says "0.7437: the mask ...", a known mistake really gives 0.7437."""
+    lab, sources, answers = read_lab(released(name)), solution_sources(name), import_answers(name)
+    for exercise in lab.exercises:
+        if exercise.role != "exercise":
+            continue
+        solution = sources[exercise.name]
+        right = [r.source for r in answers_of(answers, Right) if r.exercise == exercise.name]
+        wrong = [w.source(solution) for w in answers_of(answers, Wrong) if w.exercise == exercise.name]
+        for source in (solution, *right):
+            assert says(lab, exercise, source) is None, exercise.name
+        told = [message for source in wrong if (message := says(lab, exercise, source))]
+        assert len(told) >= 0.5 * len(wrong), f"{exercise.name}: the public checks let most known mistakes pass"
+        explained = re.compile(r"(?<=[.;] )-?\d+\.\d{3,4}(?=: )")
+        given = {number for m in told for number in re.findall(r"-?\d+\.\d+", explained.split(m)[0])}
+        assert {number for m in told for number in explained.findall(m)} <= given, exercise.name
 
 
 @pytest.mark.parametrize("name", LABS)

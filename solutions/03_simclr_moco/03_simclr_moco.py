@@ -62,7 +62,8 @@ hint()
 #
 # How alike are two embeddings? SimCLR looks only at their direction:
 # $\;s(a, b) = \dfrac{a \cdot b}{\lVert a\rVert\,\lVert b\rVert}$.
-# Return the whole table of pairs. `F.normalize` is allowed; `F.cosine_similarity` would be the answer.
+# Return the whole table of pairs. `F.normalize` is allowed; `F.cosine_similarity` is not: it is the answer, and the grader
+# refuses it.
 
 # %% nbgrader={"grade": false, "grade_id": "cosine_similarity_matrix", "locked": false, "schema_version": 3, "solution": true, "task": false} sslcourse={"role": "exercise", "library": "sslcourse.losses.infonce:cosine_similarity_matrix", "banned": ["cosine_similarity", "CosineSimilarity"]}
 def cosine_similarity_matrix(a: Tensor, b: Tensor | None = None) -> Tensor:
@@ -89,6 +90,7 @@ assert torch.allclose(s, torch.tensor([[0.96, -0.80]])), f"expected [[0.96, -0.8
 s = cosine_similarity_matrix(torch.tensor([[2.0, 0.0], [1.0, 1.0], [0.0, 0.0]]))
 assert s.shape == (3, 3), f"b=None compares a with itself: expected (3, 3), got {tuple(s.shape)}"
 assert abs(s[0, 0] - 1) < 1e-6, f"a row is exactly as similar to itself as possible: expected 1, got {s[0, 0]:.3f}"
+assert abs(s[0, 1] - 0.7071) < 1e-3, f"rows 0 and 1 meet at 45 degrees: expected 0.7071, got {s[0, 1]:.4f}; which length divides which row?"
 assert s[2].abs().max() == 0, "a row of zeros has no direction: its similarities are 0, not NaN"
 print("cosine_similarity_matrix: the public checks pass")
 
@@ -120,11 +122,12 @@ def count_up(x):
     calls.append(x.clone())
     return x + len(calls)
 
-views = two_views(torch.tensor([10.0]), count_up)
+views = two_views(torch.tensor([10.0, 20.0]), count_up)
 assert isinstance(views, tuple), f"return two tensors with a comma between them, not a {type(views).__name__}"
-assert len(calls) == 2, f"t was called {len(calls)} times; one call makes one view, so two are needed"
-assert calls[1].item() == 10, f"the second view is a view of x (10), but t was given {calls[1].item():.0f}"
-assert [v.item() for v in views] == [11, 12], f"expected ([11], [12]), got {[v.tolist() for v in views]}"
+assert all(x.shape == (2,) for x in calls), "t takes the whole batch at once and draws for each image itself: no loop over images"
+assert len(calls) == 2, f"one call makes one view, so two are needed; t was called {len(calls)} time(s)"
+assert calls[1].tolist() == [10, 20], f"the second view is a view of x, [10, 20], but t was given {calls[1].tolist()}"
+assert [v.tolist() for v in views] == [[11, 21], [12, 22]], f"expected ([11, 21], [12, 22]), got {[v.tolist() for v in views]}"
 print("two_views: the public checks pass")
 
 # %% [markdown] id="text-masks"
@@ -164,6 +167,7 @@ assert positive.sum(1).tolist() == [1] * 4, f"every row has one positive, yours 
 assert positive[0, 2], "views 0 and 2 show the same image: row i needs column i + n"
 assert positive[3, 1], "views 3 and 1 show the same image: row i + n needs column i"
 assert candidates.sum(1).tolist() == [3] * 4, f"a view is compared with all others, the positive included: 3 a row, not {candidates.sum(1).tolist()}"
+assert not candidates.diagonal().any(), "the one that is left out of a row is the view itself: the diagonal is False"
 print("nt_xent_masks: the public checks pass")
 
 # %% [markdown] id="text-nt_xent"
@@ -199,13 +203,15 @@ loss = nt_xent(z1, z2, 1.0)
 assert isinstance(loss, Tensor), f"return a tensor, not a {type(loss).__name__}"
 assert loss.shape == (), f"return one number, yours has shape {tuple(loss.shape)}"
 assert abs(loss - 0.5514) < 1e-3, (
-    f"expected 0.5514, got {loss:.4f}. 0.8617: the diagonal is still in the denominator; 0.6931: normalise; "
-    "1.1029: the sum is over 2N but the division by N; 1.5514: the positive is the wrong row"
+    f"expected 0.5514, got {loss:.4f}. 1.0064: the diagonal is still in the denominator; 0.7437: it stays as e^0 = 1; "
+    "-0.3069: the positive is missing there; 0.3133: only views of the other half are; 0.1672: normalise; "
+    "1.1029: the sum over 2N is divided by N; 1.5514: the positive is the wrong row"
 )
-assert abs(nt_xent(z1, z2) - 0.2395) < 1e-3, f"without a tau it is 0.5: expected 0.2395, got {nt_xent(z1, z2):.4f}"
+value = nt_xent(z1, z2)
+assert abs(value - 0.2395) < 1e-3, f"without a tau it is 0.5: expected 0.2395, got {value:.4f}. 0.7944: divide by tau, do not multiply"
 assert nt_xent(z1, z2, 0.01).isfinite(), "tau = 0.01 overflows: let logsumexp take the exponentials"
+assert loss.requires_grad, "the loss is cut off from z1: is there a detach(), an .item() or a new torch.tensor(...)?"
 loss.backward()
-assert z1.grad is not None, "no gradient reaches z1: is there a detach() or .item()?"
 assert z1.grad.isfinite().all(), "the gradient is not finite"
 print("nt_xent: the public checks pass")
 
@@ -401,14 +407,16 @@ def ema_update(online: list[Tensor], target: list[Tensor], m: float) -> None:
     ### END SOLUTION
 
 # %% nbgrader={"grade": true, "grade_id": "check-ema_update", "locked": true, "points": 8, "schema_version": 3, "solution": false, "task": false} sslcourse={"role": "check", "of": "ema_update"}
-online = [torch.tensor([10.0, 0.0], requires_grad=True), torch.tensor(7)]
-target = [torch.tensor([0.0, 10.0]), torch.tensor(3)]
-assert ema_update(online, target, 0.9) is None, "it works in place and returns nothing"
-assert target[0].tolist() != [0, 10], "target is unchanged: change the tensor itself (t.mul_, t.copy_, t[...] = ...)"
-assert torch.allclose(target[0], torch.tensor([1.0, 9.0])), f"expected [1, 9], got {target[0].tolist()}; [9, 1]: m and 1 - m are swapped"
-assert target[1] == 7, f"an integer is copied from online: expected 7, got {target[1]}"
+online, weight = [torch.tensor([10.0, 0.0], requires_grad=True)], torch.tensor([0.0, 10.0])
+assert ema_update(online, [weight], 0.9) is None, "it works in place and returns nothing"
+assert weight.tolist() != [0, 10], "the network's own tensor is unchanged: a new one in its place, or in the list, is not enough (t.mul_, t.copy_)"
+assert torch.allclose(weight, torch.tensor([1.0, 9.0])), f"expected [1, 9], got {weight.tolist()}; [9, 1]: m and 1 - m are swapped"
 assert online[0].tolist() == [10, 0], "online has changed; only target moves"
-assert not target[0].requires_grad, "target now carries a gradient: work under torch.no_grad()"
+assert not weight.requires_grad, "target now carries a gradient: work under torch.no_grad()"
+
+count = torch.tensor(3)  # an integer, as batch norm's counter
+ema_update([torch.tensor(7)], [count], 0.9)
+assert count == 7, f"an integer is copied from online: expected 7, got {count}"
 print("ema_update: the public checks pass")
 
 # %% [markdown] id="text-queue"
@@ -435,12 +443,18 @@ def queue_enqueue(queue: Tensor, ptr: int, keys: Tensor) -> int:
     ### END SOLUTION
 
 # %% nbgrader={"grade": true, "grade_id": "check-queue_enqueue", "locked": true, "points": 12, "schema_version": 3, "solution": false, "task": false} sslcourse={"role": "check", "of": "queue_enqueue"}
-queue, keys = torch.zeros(3, 2), torch.tensor([[3.0, 4.0], [0.0, 2.0]], requires_grad=True)
-ptr = queue_enqueue(queue, 2, keys)
+queue, keys = torch.zeros(4, 2), torch.tensor([[3.0, 4.0], [0.0, 2.0]], requires_grad=True)
+ptr = queue_enqueue(queue, 1, keys)
 assert type(ptr) is int, f"return the next row as an int, not a {type(ptr).__name__}"
 assert queue.abs().sum() > 0, "the queue is unchanged: write into its rows, queue[...] = ..."
 assert not queue.requires_grad, "the queue now carries a gradient: detach the keys"
-assert torch.allclose(queue[2], torch.tensor([0.6, 0.8])), f"row 2 should hold [0.6, 0.8], the first key with length 1; got {queue[2].tolist()}"
+want = torch.tensor([[0.0, 0.0], [0.6, 0.8], [0.0, 1.0], [0.0, 0.0]])
+assert torch.allclose(queue, want), f"two keys from row 1 on, each of length 1: expected {want.tolist()}, got {queue.tolist()}"
+assert ptr == 3, f"rows 1 and 2 are written, so the next batch starts in row 3; yours in {ptr}"
+
+queue = torch.zeros(3, 2)
+ptr = queue_enqueue(queue, 2, keys)  # the example: the end of the table splits this batch
+assert torch.allclose(queue[2], torch.tensor([0.6, 0.8])), f"row 2 should hold [0.6, 0.8], the first key; got {queue[2].tolist()}"
 assert torch.allclose(queue[0], torch.tensor([0.0, 1.0])), f"behind row 2 comes row 0, for the second key; got {queue[0].tolist()}"
 assert queue[1].abs().sum() == 0, "row 1 is not the oldest yet: it stays as it is"
 assert ptr == 1, f"the next batch starts in row 1, yours in {ptr}"
@@ -476,17 +490,23 @@ def moco_logits(q: Tensor, k: Tensor, queue: Tensor, tau: float = 0.07) -> tuple
     ### END SOLUTION
 
 # %% nbgrader={"grade": true, "grade_id": "check-moco_logits", "locked": true, "points": 12, "schema_version": 3, "solution": false, "task": false} sslcourse={"role": "check", "of": "moco_logits"}
-q, k = torch.tensor([[2.0, 0.0]], requires_grad=True), torch.tensor([[3.0, 4.0]], requires_grad=True)
-out = moco_logits(q, k, torch.tensor([[0.0, 1.0], [-1.0, 0.0]]), 0.5)
+q = torch.tensor([[2.0, 0.0], [0.0, 1.0]], requires_grad=True)
+k = torch.tensor([[3.0, 4.0], [0.0, 5.0]], requires_grad=True)
+queue = torch.tensor([[0.0, 1.0], [-1.0, 0.0]], requires_grad=True)
+out = moco_logits(q, k, queue, 0.5)
 assert isinstance(out, tuple), f"return two tensors with a comma between them, not a {type(out).__name__}"
 logits, labels = out
-assert logits.shape == (1, 3), f"1 query against 1 positive and 2 keys is a (1, 3) table, yours is {tuple(logits.shape)}"
-assert torch.allclose(logits, torch.tensor([[1.2, 0.0, -2.0]])), f"expected [[1.2, 0, -2]], got {logits.tolist()}: positive first, cosines, all over tau"
+assert logits.shape == (2, 3), f"each of 2 queries has 1 positive and 2 keys of the queue: (2, 3), yours is {tuple(logits.shape)}"
+assert torch.allclose(logits[0], torch.tensor([1.2, 0.0, -2.0])), f"expected [1.2, 0, -2] for the first query, got {logits[0].tolist()}: positive first, cosines, all over tau"
+assert torch.allclose(logits[1], torch.tensor([2.0, 2.0, 0.0])), f"expected [2, 2, 0] for the second query, got {logits[1].tolist()}: q[i] belongs to k[i]"
 assert labels.dtype == torch.long, f"labels are class numbers, int64, not {labels.dtype}"
-assert labels.tolist() == [0], f"the positive is class 0, you say {labels.tolist()}"
+assert labels.tolist() == [0, 0], f"the positive is class 0 for every query, you say {labels.tolist()}"
+assert logits.requires_grad, "no gradient reaches q: is there a no_grad() or detach() too many?"
 F.cross_entropy(logits, labels).backward()
-assert q.grad is not None, "no gradient reaches q"
 assert k.grad is None, "a gradient reaches k: the key encoder is not trained; detach its keys"
+assert queue.grad is None, "a gradient reaches the queue: its keys are old, nothing trains them; detach it"
+value = moco_logits(q, k, queue)[0][0, 0]
+assert abs(value - 0.6 / 0.07) < 1e-3, f"without a tau it is 0.07: expected {0.6 / 0.07:.2f}, got {value:.2f}"
 print("moco_logits: the public checks pass")
 
 # %% [markdown] id="text-symmetric"
@@ -518,16 +538,22 @@ def symmetric_moco_v3(q1: Tensor, q2: Tensor, k1: Tensor, k2: Tensor, tau: float
     ### END SOLUTION
 
 # %% nbgrader={"grade": true, "grade_id": "check-symmetric_moco_v3", "locked": true, "points": 8, "schema_version": 3, "solution": false, "task": false} sslcourse={"role": "check", "of": "symmetric_moco_v3"}
-eye = torch.eye(2, requires_grad=True)
-loss = symmetric_moco_v3(eye, eye, torch.eye(2), torch.eye(2), 1.0)
+eye = torch.eye(2)
+loss = symmetric_moco_v3(eye, eye, eye, eye, 1.0)
 assert isinstance(loss, Tensor), f"return a tensor, not a {type(loss).__name__}"
 assert loss.shape == (), f"return one number, yours has shape {tuple(loss.shape)}"
 assert abs(loss - 1.2530) < 1e-3, f"expected 1.2530, got {loss:.4f}. 0.6265: the factor 2 tau, or one of the two terms, is missing"
-swapped = symmetric_moco_v3(eye, eye, eye.flip(0), torch.eye(2), 1.0)
-assert abs(swapped - 3.2530) < 1e-3, f"other keys for view 1: expected 3.2530, got {swapped:.4f}; q1 looks among k2, q2 among k1"
-key = torch.eye(2, requires_grad=True)
-symmetric_moco_v3(eye, eye, key, key).backward()
-assert key.grad is None, "a gradient reaches the keys: detach them"
+
+q1, k1, k2 = (5 * eye).requires_grad_(), (2 * eye.flip(0)).requires_grad_(), 3 * eye
+q2 = torch.tensor([[1.0, 0.0], [1.0, 0.0]], requires_grad=True)
+loss = symmetric_moco_v3(q1, q2, k1, k2, 0.5)
+assert abs(loss - 1.2539) < 1e-3, (
+    f"four different inputs, tau = 0.5: expected 1.2539, got {loss:.4f}. 3.2539: q1 looks among the keys of view 2, k2, and q2 among k1; "
+    "2.0181: normalise; 1.1982: divide by tau, do not multiply; 0.8201: each query chooses among keys"
+)
+assert loss.requires_grad, "no gradient reaches the queries: is there a no_grad() or detach() too many?"
+loss.backward()
+assert k1.grad is None, "a gradient reaches the keys: detach them"
 print("symmetric_moco_v3: the public checks pass")
 
 # %% [markdown] id="text-moco-run"

@@ -19,6 +19,12 @@ WRONG_PAIRS = [
             "the margin is compared with the squared distance: first `margin - d`, then the hinge, then the square.",
         ),
         (
+            "margin_on_square_squared",
+            "F.relu(margin - d).pow(2)",
+            "F.relu(margin - d.pow(2)).pow(2)",
+            "the margin is compared with the squared distance: `margin - d` comes first, then hinge and square.",
+        ),
+        (
             "no_hinge",
             "F.relu(margin - d).pow(2)",
             "(margin - d).pow(2)",

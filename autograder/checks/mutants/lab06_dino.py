@@ -14,6 +14,10 @@ all_pairs: the teacher's own crop is among the pairs: leave v = i out.
 -             if v != i:
 +             if True:
 
+no_minus: the minus sign of the cross-entropy is missing: this loss falls when student and teacher disagree.
+-                losses.append(-(target * answer).sum(dim=-1).mean())
++                losses.append((target * answer).sum(dim=-1).mean())
+
 divided_by_all: the pairs that are left out are still counted: divide by the number of pairs that remain.
 -     return torch.stack(losses).mean()
 +     return torch.stack(losses).sum() / (len(teacher) * len(student))
