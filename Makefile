@@ -41,10 +41,12 @@ full: setup  ## run every test, the slow ones and all labs too
 test-gpu:  ## run the tests that need CUDA; with .venv if there is one, else with the Python at hand
 	$(or $(wildcard $(BIN)/python),python3) -m pytest -q -s -m gpu tests/gpu
 
-weights: setup  ## train the small models of weights/ again (half an hour)
-	rm -rf runs/clip_shapes
+weights: setup  ## train the small models of weights/ again (three quarters of an hour)
+	rm -rf runs/clip_shapes runs/mae_shapes
 	$(BIN)/sslcourse pretrain clip --data captions --out runs/clip_shapes
 	$(BIN)/python -m sslcourse.zoo.weights runs/clip_shapes weights/clip_shapes.safetensors
+	$(BIN)/sslcourse pretrain mae --preset pictures --out runs/mae_shapes
+	$(BIN)/python -m sslcourse.zoo.weights runs/mae_shapes weights/mae_shapes.safetensors
 	$(BIN)/python -m sslcourse.segment.train sam
 
 labs: setup  ## generate labs/ from solutions/

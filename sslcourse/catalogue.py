@@ -352,7 +352,7 @@ _ROWS = (
         2021,
         "2111.06377",
         code="sslcourse.methods.mae:MAE",
-        presets=("cpu", "imagenet_vit_base"),
+        presets=("cpu", "pictures", "imagenet_vit_base"),
     ),
     Method(
         "simmim",

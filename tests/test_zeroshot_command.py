@@ -17,9 +17,10 @@ from sslcourse.data.preprocess import clip_preprocess
 from sslcourse.errors import InputError
 from sslcourse.evaluate.zeroshot import prompt_logits, zero_shot_weights
 from sslcourse.methods.clip import CLIP
+from sslcourse.methods.mae import MAE
 from sslcourse.methods.siglip import SigLIP
 from sslcourse.segment.files import load_tiny
-from sslcourse.train import fit
+from sslcourse.train import fit, load_model
 from sslcourse.zoo.weights import SHIPPED, shipped, write_half
 from sslcourse.zoo.words import word_model
 
@@ -142,6 +143,9 @@ def test_every_shipped_file_is_small_and_loads(name: str) -> None:
     assert path.stat().st_size <= 3_000_000
     if name == "tiny_sam":
         assert load_tiny().image_size == 128
+    elif name == "mae_shapes":
+        assert path.stat().st_size <= 2_000_000
+        assert isinstance(load_model(path), MAE)
     else:
         assert word_model(name).text(["a red star"]).shape[0] == 1
 

@@ -1,4 +1,4 @@
-"""`sslcourse reconstruct IMAGE --weights RUN`: what a masked method sees of an image, what it paints, and the truth."""
+"""`sslcourse reconstruct IMAGE`: what a masked method sees of an image, what it paints, and the truth."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +16,9 @@ class Options:
 
     image: Annotated[Path, tyro.conf.Positional]
     """Any image; its middle square is taken."""
-    weights: Path
-    """Run folder of `sslcourse pretrain`, or the official MAE ViT-B with its decoder (mae_visualize_vit_base.pth)."""
+    weights: Path = Path("mae_shapes")
+    """Run folder of `sslcourse pretrain`, the official MAE ViT-B with its decoder (mae_visualize_vit_base.pth), or
+    mae_shapes, the small one that comes with the repository and has seen `Shapes` only."""
     ratio: float = 0.75
     """Part of the image that is hidden."""
     seed: int = 0
@@ -54,7 +55,7 @@ def run(argv: list[str]) -> None:
 
 
 def method_of(weights: Path) -> Any:
-    """The trained method in a run folder, or the official MAE of a file.
+    """The trained method in a run folder, the official MAE of a file, or weights that come with the repository.
 
     Raises:
         InputError: weights that cannot be read, or of a method that paints nothing.
@@ -72,8 +73,9 @@ def method_of(weights: Path) -> Any:
         method.load_state_dict(state)
         return method.eval()
     from sslcourse.train import load_model
+    from sslcourse.zoo.weights import SHIPPED, shipped
 
-    found: Any = load_model(weights)
+    found: Any = load_model(shipped(str(weights)) if str(weights) in SHIPPED else weights)
     if not hasattr(found, "reconstruct"):
         raise InputError(f"{weights} is a run of {found.name}, which paints no pixels; take mae, simmim or ummae.")
     return found.eval()

@@ -131,5 +131,15 @@ MAE.PRESETS = {
         augment=replace(VIEW, size=32, scale=(0.6, 1.0)),
         train=replace(_ADAMW, epochs=100, steps=1000, batch_size=64, lr=4e-3, warmup_epochs=2),
     ),
+    # Patches of 8 in 64 px and plain pixels, so that what it paints can be looked at: `weights/mae_shapes`.
+    "pictures": MAE.Config(
+        "vit_mini_patch8",
+        target="pixels",
+        decoder_dim=64,
+        decoder_depth=2,
+        decoder_heads=4,
+        augment=replace(VIEW, size=64, scale=(0.6, 1.0)),
+        train=replace(_ADAMW, epochs=100, steps=2500, batch_size=64, lr=8e-3, warmup_epochs=2),
+    ),
     "imagenet_vit_base": MAE.Config(train=_ADAMW),
 }

@@ -14,12 +14,13 @@ from sslcourse.train.checkpoint import MODEL, atomic_write
 
 SHIPPED = {  # and what trains them
     "clip_shapes": "sslcourse pretrain clip --data captions --out runs/clip_shapes",
+    "mae_shapes": "sslcourse pretrain mae --preset pictures --out runs/mae_shapes",
     "tiny_sam": "python -m sslcourse.segment.train sam",
 }
 
 
 def shipped(name: str) -> Path:
-    """Where the weights of that name lie; `train.load_model` reads the CLIP, `segment.load_tiny` the SAM.
+    """Where the weights of that name lie; `train.load_model` reads the CLIP and the MAE, `segment.load_tiny` the SAM.
 
     Raises:
         InputError: an unknown name, or no such file here, with the command that makes it.

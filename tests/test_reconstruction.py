@@ -1,0 +1,102 @@
+"""Painting hidden patches: the copy baseline, its score, a trained MAE, and the small one that is shipped."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sslcourse import methods
+from sslcourse.cli import main
+from sslcourse.data import Shapes
+from sslcourse.data.masks import mask_order, random_mask, upsample_mask
+from sslcourse.data.rng import step_generator
+from sslcourse.errors import InputError
+from sslcourse.evaluate.reconstruction import copy_nearest, paint, unexplained
+from sslcourse.methods.mae import MAE
+from sslcourse.train import load_model
+from sslcourse.zoo.weights import shipped
+
+
+def noise_images(b=3, h=8, w=12):
+    return torch.rand(b, 3, h, w, generator=torch.Generator().manual_seed(0))
+
+
+def test_copying_by_hand():
+    """One row of four patches of 1 x 1; the ends are visible, and the two hidden ones have one neighbour each."""
+    x = torch.tensor([0.0, 9.0, 9.0, 1.0]).view(1, 1, 1, 4)
+    mask = torch.tensor([[[False, True, True, False]]])
+    assert copy_nearest(x, mask).flatten().tolist() == [0, 0, 1, 1]
+    # In the middle of three both ends are equally near.
+    assert copy_nearest(x[..., 1:], torch.tensor([[[False, True, False]]])).flatten().tolist() == [9, 5, 1]
+
+
+def test_copying_paints_the_mean_colour_of_the_nearest_patch_and_leaves_the_others():
+    x, generator = noise_images(), torch.Generator().manual_seed(1)
+    mask = random_mask(4, 6, 0.75, generator, batch=3)
+    copied = copy_nearest(x, mask)
+    wide = upsample_mask(mask, 2)[:, None].expand_as(x)
+    assert torch.equal(copied[~wide], x[~wide])
+    means = x.unfold(2, 2, 2).unfold(3, 2, 2).mean(dim=(4, 5))
+    for b, i, j in mask.nonzero().tolist():
+        gaps = {(k, m): (k - i) ** 2 + (m - j) ** 2 for k, m in (~mask[b]).nonzero().tolist()}
+        near = [means[b, :, k, m] for (k, m), gap in gaps.items() if gap == min(gaps.values())]
+        torch.testing.assert_close(copied[b, :, 2 * i, 2 * j], torch.stack(near).mean(dim=0))
+        assert torch.equal(copied[b, :, 2 * i, 2 * j], copied[b, :, 2 * i + 1, 2 * j + 1])
+
+
+def test_unexplained_is_zero_for_the_truth_and_one_for_the_mean_colour():
+    x = noise_images()
+    mask = random_mask(4, 6, 0.5, torch.Generator().manual_seed(1), batch=3)
+    assert unexplained(x, x, mask).tolist() == [0, 0, 0]
+    flat = x.mean(dim=(2, 3), keepdim=True).expand_as(x)
+    torch.testing.assert_close(unexplained(flat, x, mask), torch.ones(3))
+    visible_only = torch.where(upsample_mask(mask, 2)[:, None], x, x + 1)
+    assert unexplained(visible_only, x, mask).tolist() == [0, 0, 0], "visible pixels do not count"
+    assert unexplained(x, x, torch.zeros_like(mask)).tolist() == [0, 0, 0]
+
+
+def test_bad_masks_are_refused():
+    x = noise_images()
+    with pytest.raises(InputError, match="a visible patch"):
+        copy_nearest(x, torch.ones(3, 4, 6, dtype=torch.bool))
+    for shape in ((3, 3, 6), (2, 4, 6), (4, 6)):
+        with pytest.raises(InputError, match="has to fit"):
+            copy_nearest(x, torch.zeros(shape, dtype=torch.bool))
+    with pytest.raises(InputError, match="of one shape"):
+        unexplained(x, x[:1], torch.zeros(3, 4, 6, dtype=torch.bool))
+
+
+def test_painting_at_another_ratio_than_the_training_had():
+    cpu = MAE.PRESETS["cpu"]
+    mae = methods.build(MAE, replace(cpu, target="pixels")).train()
+    images = Shapes("test", size=32).as_images(4).images
+    order = mask_order("random", 8, 8, 0.5, step_generator(0, 0), batch=4)
+    painted, mask = paint(mae, images, order, 0.5)
+    assert mask.shape == (4, 8, 8)
+    assert mask.flatten(1).sum(dim=1).tolist() == [32] * 4
+    wide = upsample_mask(mask, 4)[:, None].expand_as(painted)
+    torch.testing.assert_close(painted[~wide], (images / 255)[~wide], atol=1e-5, rtol=0)
+    assert not torch.isclose(painted[wide], (images / 255)[wide]).all()
+    assert mae.config.ratio == cpu.ratio
+    assert mae.training
+    with pytest.raises(InputError, match=r"\[0, 1\)"):
+        paint(mae, images, order, 1.0)
+
+
+def test_the_shipped_mae_beats_copying_and_paints_from_the_command_line(tmp_path, capsys):
+    try:
+        path = shipped("mae_shapes")
+    except InputError:
+        pytest.skip("no checkout: weights/mae_shapes.safetensors is not here")
+    mae = load_model(path)
+    images = Shapes("test", size=64).as_images(20).images
+    for kind in ("random", "block", "grid"):
+        order = mask_order(kind, 8, 8, 0.75, step_generator(0, 0), batch=20)
+        painted, mask = paint(mae, images, order, 0.75)
+        ours, copied = (unexplained(x, images / 255, mask).mean() for x in (painted, copy_nearest(images / 255, mask)))
+        assert ours < 0.8 * copied, kind
+    from torchvision.transforms.functional import to_pil_image
+
+    to_pil_image(images[0]).save(tmp_path / "a.png")
+    assert main(["reconstruct", str(tmp_path / "a.png"), "--out", str(tmp_path / "b.png")]) == 0
+    assert "mean squared error" in capsys.readouterr().out
