@@ -75,7 +75,7 @@ def paintings(name: str) -> list[Result]:
         order = mask_order(kind, *grid, ratio, step_generator(0, 0), batch=len(images))
         painted, mask = paint(model, images, order, ratio)
         for who, result in {"painted": painted, "copied from the nearest": copy_nearest(images / 255, mask)}.items():
-            missed = unexplained(result, images / 255, mask)
+            missed = unexplained(result, images / 255, mask, pooled=True)
             what = f"{kind} mask of {ratio:.0%}, {who}: unexplained"
             table.append(mean_result(what, missed, "scenes", {"mask": kind, "ratio": ratio, "by": who}))
     return table

@@ -53,6 +53,12 @@ def test_unexplained_is_zero_for_the_truth_and_one_for_the_mean_colour():
     visible_only = torch.where(upsample_mask(mask, 2)[:, None], x, x + 1)
     assert unexplained(visible_only, x, mask).tolist() == [0, 0, 0], "visible pixels do not count"
     assert unexplained(x, x, torch.zeros_like(mask)).tolist() == [0, 0, 0]
+    x[0] = 0.5 + x[0] / 1000  # an image of nearly one colour
+    own, together = (unexplained(x + 0.1, x, mask, pooled=pooled) for pooled in (False, True))
+    assert own[0] > 1000 * together[0]
+    spread = 0.01 * mask.sum() * 12 / (3 * together.mean())  # 12 numbers a patch
+    by_hand = ((x - x.mean(dim=(2, 3), keepdim=True)).square() * upsample_mask(mask, 2)[:, None]).sum() / 3
+    torch.testing.assert_close(spread, by_hand)
 
 
 def test_bad_masks_are_refused():

@@ -76,7 +76,7 @@ def copy_nearest(images: Tensor, mask: Tensor) -> Tensor:
     return torch.where(_spread(mask, ph, pw), copied, images)
 
 
-def unexplained(painted: Tensor, images: Tensor, mask: Tensor) -> Tensor:
+def unexplained(painted: Tensor, images: Tensor, mask: Tensor, *, pooled: bool = False) -> Tensor:
     """Squared error of hidden pixels as a share of what painting the image's mean colour would make: (B,).
 
     0 is perfect, 1 no better than one colour for all, and it has no upper end. An image without hidden pixels, or of
@@ -85,12 +85,15 @@ def unexplained(painted: Tensor, images: Tensor, mask: Tensor) -> Tensor:
     Args:
         painted, images: (B, C, H, W) float.
         mask: (B, h, w) bool, True = hidden.
+        pooled: divide by the mean over the batch of what the mean colours would make. Then the mean of the result is
+            the share of all hidden pixels together, so that images of nearly one colour count little.
     """
     if painted.shape != images.shape:
         raise InputError(f"unexplained compares images of one shape; got {(*painted.shape,)} and {(*images.shape,)}.")
     hidden = _spread(mask, *_patch(images, mask)).to(images.dtype)
     error = ((painted - images).square() * hidden).flatten(1).sum(dim=1)
     spread = ((images - images.mean(dim=(2, 3), keepdim=True)).square() * hidden).flatten(1).sum(dim=1)
+    spread = spread.mean().expand_as(spread) if pooled else spread
     return torch.where(spread > 0, error / spread.clamp(min=torch.finfo(images.dtype).tiny), 0.0)
 
 

@@ -139,7 +139,7 @@ MAE.PRESETS = {
         decoder_depth=2,
         decoder_heads=4,
         augment=replace(VIEW, size=64, scale=(0.6, 1.0)),
-        train=replace(_ADAMW, epochs=100, steps=2500, batch_size=64, lr=8e-3, warmup_epochs=2),
+        train=replace(_ADAMW, epochs=100, steps=1600, batch_size=64, lr=6e-3, warmup_epochs=2),
     ),
     "imagenet_vit_base": MAE.Config(train=_ADAMW),
 }
