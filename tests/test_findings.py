@@ -14,6 +14,10 @@ from benchmarks.findings.common import FOLDER, Finding, run
 RECORDS = sorted(FOLDER.glob("*.json"))
 SMALL = {  # what else makes a script short
     "clip_shift": {"TRAIN": 100, "STEPS": 4, "SSL_STEPS": 2},
+    "data_engine": {"SCENES": 2, "STEPS": 1, "TEST": 2},
+    "sam_ambiguity": {"STEPS": 20},
+    "sam_clicks": {"SCENES": 3},
+    "sam_everything": {"SCENES": 1},
     "clip_typographic": {"SCENES": 64, "STEPS": 2, "BATCH": 16, "PAIRED": 200},
 }
 by_record = pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)

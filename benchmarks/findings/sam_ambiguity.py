@@ -4,6 +4,8 @@ One point, three right answers, each the target a third of the time. The masks a
 loss decides what they become. python -m benchmarks.findings.sam_ambiguity
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -48,7 +50,10 @@ def measure(seed: int) -> dict[str, float]:
     return values | {f"{arm}: worst": float(best.min()) for arm, best in arms.items()}
 
 
+def setting() -> dict[str, Any]:
+    return {"side": SIDE, "radii": RADII, "steps": STEPS, "lr": LR, "relax": RELAX, "targets": NAMES}
+
+
 if __name__ == "__main__":
     question = "What do one mask, three masks with the mean loss, and three with the minimum learn from nested answers?"
-    shared = {"side": SIDE, "radii": RADII, "steps": STEPS, "lr": LR, "relax": RELAX, "targets": list(NAMES)}
-    run(Finding("sam_ambiguity", question, "IoU of the best mask", "one mask", shared), measure)
+    run(Finding("sam_ambiguity", question, "IoU of the best mask", "one mask", setting()), measure)

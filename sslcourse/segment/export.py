@@ -61,8 +61,10 @@ def example_inputs(model: Sam, n_points: int = 5) -> tuple[Tensor, ...]:
     return image, points, labels, mask, torch.zeros(1)
 
 
-def export_onnx(model: Sam, path: str | os.PathLike[str], *, multimask: bool = True) -> Path:
+def export_onnx(model: Sam, path: str | os.PathLike[str], *, multimask: bool = True, optimize: bool = True) -> Path:
     """Write the decoder as ONNX with any number of points; with one mask the choice is that for three points or more.
+
+    Without `optimize` every weight keeps its name and its values; a runtime does then what is left out here.
 
     Raises:
         InputError: the packages onnx and onnxscript are not installed.
@@ -81,6 +83,7 @@ def export_onnx(model: Sam, path: str | os.PathLike[str], *, multimask: bool = T
         dynamic_shapes=shapes,
         dynamo=True,
         external_data=False,
+        optimize=optimize,
         verbose=False,
     )
     return Path(path)
