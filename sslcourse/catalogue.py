@@ -384,8 +384,10 @@ _ROWS = (
         code="sslcourse.methods.ummae:UMMAE",
         presets=("cpu", "cpu_pvt", "imagenet_swin_tiny", "imagenet_pvt_small"),
     ),
-    Method("data2vec", "data2vec", 8, "Baevski et al.", 2022, "2202.03555"),
-    Method("msn", "MSN", 8, "Assran et al.", 2022, "2204.07141"),
+    Method("data2vec", "data2vec", 8, "Baevski et al.", 2022, "2202.03555",
+           code="sslcourse.methods.data2vec:Data2Vec", presets=("cpu", "imagenet_vit_base")),
+    Method("msn", "MSN", 8, "Assran et al.", 2022, "2204.07141",
+           code="sslcourse.methods.msn:MSN", presets=("cpu", "vit_small")),
     Method(
         "ijepa",
         "I-JEPA",

@@ -25,6 +25,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "dino": HEAD,
     "ibot": HEAD,
     "dinov2": HEAD | {"koleo": 0.0},  # at the start its value is rounding
+    "msn": {"hidden": 16, "dim": 8, "prototypes": 12, "ratio": 0.5, "m": 0.9} | CROPS,
 }
 
 
@@ -35,6 +36,10 @@ def config(name: str) -> Any:
     return methods.get(name).Config(augment=Augment(16, blur=0.0), train=train, **CONFIGS[name])
 
 
+def is_norm(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.BatchNorm1d)
+
+
 def build(name: str) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -42,6 +47,9 @@ def build(name: str) -> nn.Module:
         module: Any = methods.get(name)(config(name), encoder=vit)
         if hasattr(module, "projector"):
             module.projector = nn.Linear(16, 8)
+        if name == "msn":  # its head's batch norm would see half a batch
+            for network in (module.student, module.teacher):
+                network["head"].mlp = nn.Sequential(*(layer for layer in network["head"].mlp if not is_norm(layer)))
     return module
 
 

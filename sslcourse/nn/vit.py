@@ -275,12 +275,12 @@ class ViT(nn.Module):
         tokens = self.forward_features(x, mask)[:, self.num_prefix :]
         return tokens.transpose(1, 2).unflatten(2, self.patch_embed.grid(x))
 
-    def get_intermediate_layers(self, x: Tensor, n: int = 1) -> list[Tensor]:
-        """The outputs of the last `n` blocks after the final norm, each (B, num_prefix + N, dim)."""
+    def get_intermediate_layers(self, x: Tensor, n: int = 1, norm: bool = True) -> list[Tensor]:
+        """The outputs of the last `n` blocks, each (B, num_prefix + N, dim), after the final norm or as they are."""
         outputs, relative = [self.embed(x)], self.relative(self.patch_embed.grid(x))
         for block, bias in zip(self.blocks, relative, strict=True):
             outputs = [*outputs, block(outputs[-1], None, bias)][-n:]
-        return [self.norm(tokens) for tokens in outputs]
+        return [self.norm(tokens) for tokens in outputs] if norm else outputs
 
     def get_last_attention(self, x: Tensor) -> Tensor:
         """The attention map of the last block, (B, n_heads, T, T) with T = num_prefix + N."""
