@@ -250,6 +250,14 @@ def test_init_starts_from_another_run(here: Path, capsys: pytest.CaptureFixture[
     assert "does not fit this model" in capsys.readouterr().err
     assert not (here / "wider").exists()
 
+    # Another method takes the backbone, and so does its teacher.
+    argv[1] = "byol"
+    assert main([*argv, "--init", "run", "--out", "other", "--no-knn"]) == 0
+    c = load_file(here / "other" / "model.safetensors")
+    for key in (key for key in weights if key.startswith("backbone.")):
+        torch.testing.assert_close(c[key], a[key], atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(c[f"target.{key}"], a[key], atol=1e-6, rtol=1e-4)
+
 
 def test_ctrl_c_leaves_a_run_that_resumes(tmp_path: Path, monkeypatch, capsys) -> None:
     argv = ["pretrain", "simclr", *TINY, "--train.steps", "4000", "--out", "run", "--no-knn", "--train.log-every", "1"]

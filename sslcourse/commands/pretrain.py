@@ -129,7 +129,10 @@ def check_same_data(out: Path, data: "Data") -> None:
 
 
 def _initialised(name: str, config: Any, path: Path) -> "nn.Module":
-    """A method that starts from the weights of another run; only the backbone's where that is another method."""
+    """A method that starts from the weights of another run; only the backbone's where that is another method.
+
+    A backbone often has a copy, a teacher or a target, that starts as its equal: all of them get the weights.
+    """
     from sslcourse import methods
     from sslcourse.train import load_model
     from sslcourse.train.checkpoint import load_weights
@@ -138,9 +141,21 @@ def _initialised(name: str, config: Any, path: Path) -> "nn.Module":
     module: Any = methods.build(name, config)
     if source.name == name:
         load_weights(module, source.state_dict(), path)
-    else:
-        load_weights(module.backbone, source.backbone.state_dict(), path)
+        return module
+    twins = [part for part in module.modules() if _equal(part, module.backbone)]
+    for part in twins:
+        load_weights(part, source.backbone.state_dict(), path)
     return module
+
+
+def _equal(a: "nn.Module", b: "nn.Module") -> bool:
+    """Whether two networks are of one kind and have the same weights."""
+    import torch
+
+    if type(a) is not type(b):
+        return False
+    left, right = a.state_dict(), b.state_dict()
+    return left.keys() == right.keys() and all(torch.equal(left[key], right[key]) for key in left)
 
 
 def _usage(argv: list[str]) -> None:
