@@ -20,7 +20,7 @@
 # | | |
 # |---|---|
 # | **You need** | tensors, broadcasting, `backward()`; the chapters *SimCLR* and *MoCo* |
-# | **Time** | 2 to 3 hours; every exercise says how many minutes |
+# | **Time** | 3 hours, best in two sittings (SimCLR, then MoCo); every exercise says how many minutes |
 # | **Points** | 100: functions 70, prediction and experiment 15, open question 15 |
 #
 # How it works: fill in a function, run the check below it, go on when it passes. A check looks at a few public examples;
@@ -217,7 +217,7 @@ print("nt_xent: the public checks pass")
 
 # %% [markdown] id="text-predict"
 # ## 5. Predict, then run
-# *Difficulty 2, importance 5, 25 minutes, 15 points: prediction 5, figure 5, explanation 5.*
+# *Difficulty 2, importance 5, 35 minutes, 15 points: prediction 5, figure 5, explanation 5.*
 #
 # You will train one small network three times, about half a minute each, every time with another temperature, on 32-pixel
 # `Shapes`. The views keep the whole picture and change its colours. Then kNN (a vote of the 20 nearest neighbours) measures
@@ -431,7 +431,7 @@ def queue_enqueue(queue: Tensor, ptr: int, keys: Tensor) -> int:
     """Overwrite the oldest rows of the queue with a batch of keys.
 
     queue: (K, D) float, changed in place; no gradient may enter it.   ptr: first row to write, 0 <= ptr < K.
-    keys: (B, D) float, B <= K, of any length and maybe with a gradient; stored with length 1 and without.
+    keys: (B, D) float, B <= K. What is stored are their directions (each row divided by its norm), without a gradient.
     returns: the row where the next batch starts, 0 <= ptr < K.
 
     Example: queue of 3 rows, ptr = 2, keys = [[3, 4], [0, 2]]: [0.6, 0.8] goes to row 2, [0, 1] to row 0  ->  1
@@ -462,7 +462,7 @@ print("queue_enqueue: the public checks pass")
 
 # %% [markdown] id="text-moco_logits"
 # ## 8. One positive, K negatives
-# *Difficulty 3, importance 5, 20 minutes, 12 points.*
+# *Difficulty 3, importance 5, 15 minutes, 12 points.*
 #
 # Every query chooses among $1 + K$ keys: its own, and those in the queue (He et al. 2020, Eq. 1 and Algorithm 1). Put the positive
 # into column 0; then the correct class is 0 for every query, and `F.cross_entropy(logits, labels)` is the loss.
@@ -511,7 +511,7 @@ print("moco_logits: the public checks pass")
 
 # %% [markdown] id="text-symmetric"
 # ## 9. MoCo v3
-# *Difficulty 3, importance 3, 15 minutes, 8 points.*
+# *Difficulty 3, importance 3, 10 minutes, 8 points.*
 #
 # With a batch of thousands MoCo v3 drops the queue: the other keys of the batch are the negatives again. Queries of view 1 look
 # for keys of view 2 and the other way round (Chen et al. 2021, Algorithm 1):
@@ -560,8 +560,19 @@ print("symmetric_moco_v3: the public checks pass")
 # ## 10. MoCo, with your functions
 # *Difficulty 2, importance 4, 10 minutes, no points.*
 #
-# Algorithm 1 of the paper, with three of your functions in it. A query that guesses has the loss $\log(1 + K)$, the dashed line.
-# Below it is trained once with a slow key encoder and once with $m = 0$. What do you expect?
+# Algorithm 1 of the paper, with three of your functions in it. A query that guesses has the loss $\log(1 + K)$, the dashed line
+# of the figure. The network is trained twice: with a slow key encoder, and with $m = 0$, where the keys come from the network of
+# the step before. What do you expect of the two losses? Say it before you run anything (no points).
+
+# %% nbgrader={"grade": false, "grade_id": "prediction-momentum", "locked": false, "schema_version": 3, "solution": true, "task": false} sslcourse={"role": "experiment"}
+expected = {
+    "m = 0.99": None,  # "falls below the line", "stays on it" or "rises above it"
+    "m = 0.0": None,  # the same
+}
+### BEGIN SOLUTION
+expected = {"m = 0.99": "falls below the line", "m = 0.0": "rises above it"}
+### END SOLUTION
+predict("momentum", expected)
 
 # %% id="moco-train" sslcourse={"role": "experiment"}
 import copy
@@ -594,13 +605,16 @@ def moco(m: float, steps: int, budget: Budget, keys: int = 256, tau: float = 0.5
 # %% id="moco-run" sslcourse={"role": "experiment"}
 import matplotlib.pyplot as plt
 
-for m in (0.99, 0.0):
-    plt.plot(moco(m, steps, Budget(40)), label=f"m = {m}")
-plt.axhline(math.log(1 + 256), color="grey", linestyle="--")
+losses = {m: moco(m, steps, Budget(40)) for m in (0.99, 0.0)}
+for m, values in losses.items():
+    plt.plot(values, label=f"m = {m}")
+plt.axhline(math.log(1 + 256), color="grey", linestyle="--", label="a guess")
 plt.xlabel("step")
 plt.ylabel("loss")
 plt.legend()
 plt.show()
+last = {f"m = {m}, mean loss of the last 10 steps": sum(values[-10:]) / len(values[-10:]) for m, values in losses.items()}
+record_result("momentum", last | {"a guess": math.log(1 + 256)})
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "open-question", "locked": false, "points": 15, "schema_version": 3, "solution": true, "task": false} sslcourse={"role": "open"}
 # ## 11. Open question
