@@ -50,7 +50,7 @@ class Worker:
         self.broken = Outcome()  # the error of cells that do not even run
         self.deaths = 0
         self.spent = 0.0  # seconds that its calls have taken so far
-        self._graphs: dict[str, tuple[Tensor, list[Tensor]]] = {}
+        self._graphs: dict[str, tuple[list[Tensor], list[Tensor]]] = {}  # results with a gradient, inputs
         self._held = self._tokens = 0
 
     def start(self) -> Outcome:
@@ -163,7 +163,7 @@ class Worker:
             if "vjp" in ask:
                 value, inputs = self._graphs.pop(ask["vjp"])
                 self._held -= _numbers(value, inputs)
-                return {"value": list(torch.autograd.grad(value, inputs, ask["grad"], allow_unused=True))}
+                return {"value": list(torch.autograd.grad(value, inputs, list(ask["grad"]), allow_unused=True))}
             function = callbacks.get(ask["callback"]) or self.setup.offers.get(ask["callback"])
             if function is None:
                 return {"refused": f"'{str(ask['callback'])[:60]}' is not offered to this exercise"}
@@ -173,14 +173,16 @@ class Worker:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 value = function(*args, **kwargs)
-            if not ask.get("grad") or not isinstance(value, Tensor):
+            results = list(value) if isinstance(value, list | tuple) else [value]
+            deep = [i for i, r in enumerate(results) if isinstance(r, Tensor) and r.requires_grad]
+            if not ask.get("grad") or not deep:
                 return {"value": value}
-            inputs = [a for a in args if isinstance(a, Tensor) and a.requires_grad]
+            inputs = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor) and a.requires_grad]
             self._tokens += 1
             token = str(self._tokens)
-            self._graphs[token] = (value, inputs)
-            self._held += _numbers(value, inputs)
-            return {"value": value.detach(), "token": token}
+            self._graphs[token] = ([results[i] for i in deep], inputs)
+            self._held += _numbers(*self._graphs[token])
+            return {"value": fresh_copy(value, leaf=Tensor.detach), "token": token, "deep": deep}
         except Exception as error:
             return {"refused": f"{type(error).__name__}: {str(error)[:300]}"}
 
@@ -199,9 +201,9 @@ class Worker:
         self._graphs.clear()
 
 
-def _numbers(value: Tensor, inputs: list[Tensor]) -> int:
+def _numbers(results: list[Tensor], inputs: list[Tensor]) -> int:
     """What a remembered call-back weighs, in numbers; its graph holds a few times as much."""
-    return 1024 + value.numel() + sum(t.numel() for t in inputs)
+    return 1024 + sum(t.numel() for t in [*results, *inputs])
 
 
 def _modest(value: Any) -> bool:

@@ -94,7 +94,7 @@ class Remote:
         self.__name__ = key
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        inputs = [a for a in args if isinstance(a, Tensor) and a.requires_grad]
+        inputs = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor) and a.requires_grad]
         if inputs and torch.is_grad_enabled():
             return _RemoteGrad.apply(self, args, kwargs, *inputs)
         return self._server.ask({"callback": self._key, "args": list(args), "kwargs": kwargs})["value"]
@@ -104,12 +104,17 @@ class _RemoteGrad(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, remote: Remote, args: tuple[Any, ...], kwargs: dict[str, Any], *inputs: Tensor) -> Any:
         reply = remote._server.ask({"callback": remote._key, "args": list(args), "kwargs": kwargs, "grad": True})
-        ctx.server, ctx.token, ctx.count = remote._server, reply["token"], len(inputs)
-        return reply["value"].detach()
+        ctx.server, ctx.token, ctx.count = remote._server, reply.get("token"), len(inputs)
+        value, ctx.deep = reply["value"], reply.get("deep", [])
+        several = isinstance(value, list | tuple)
+        results = list(value) if several else [value]
+        ctx.mark_non_differentiable(*[r for i, r in enumerate(results) if isinstance(r, Tensor) and i not in ctx.deep])
+        return tuple(results) if several else value
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        reply = ctx.server.ask({"vjp": ctx.token, "grad": grads[0].contiguous()})
+        wanted = [grads[i].contiguous() for i in ctx.deep]
+        reply = ctx.server.ask({"vjp": ctx.token, "grad": wanted})
         return None, None, None, *reply["value"][: ctx.count]
 
 
