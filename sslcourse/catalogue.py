@@ -333,6 +333,7 @@ _ROWS = (
         "2102.12092",
         code="sslcourse.methods.dvae:DiscreteVAE",
         presets=("cpu", "imagenet"),
+        lab="07_beit_mae",
     ),
     Method(
         "beit",
@@ -343,6 +344,7 @@ _ROWS = (
         "2106.08254",
         code="sslcourse.methods.beit:BEiT",
         presets=("cpu", "imagenet_vit_base"),
+        lab="07_beit_mae",
     ),
     Method(
         "mae",
@@ -353,6 +355,7 @@ _ROWS = (
         "2111.06377",
         code="sslcourse.methods.mae:MAE",
         presets=("cpu", "pictures", "imagenet_vit_base"),
+        lab="07_beit_mae",
     ),
     Method(
         "simmim",

@@ -566,7 +566,7 @@ plt.show()
 # ## 8. Why 75 %? Predict, then run
 # *Difficulty 3, importance 5, 30 minutes, 15 points: prediction 5, figure 5, explanation 5.*
 #
-# A hidden patch can be painted without any learning: copy the mean of the nearest visible patches. How well that works, and how much a network gains over it,
+# A hidden patch can be painted without any learning: with the mean colour of the nearest visible patches. How well that works, and how much a network gains over it,
 # decides what a mask teaches. Two experiments, and one measure for both: the squared error of the hidden pixels as a share of what
 # painting each image's mean colour would make. 0 is perfect, 1 no better than one colour for all.
 #
