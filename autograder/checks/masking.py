@@ -117,7 +117,8 @@ def elongated(mask: Tensor) -> Tensor:
 
 @functools.cache
 def library_masks(settings: tuple[Any, ...]) -> Tensor:
-    return blockwise_mask(*settings, Generator().manual_seed(0), batch=1500)
+    h, w, n_mask, least, most, aspect = settings
+    return blockwise_mask(h, w, n_mask, least, most, aspect, Generator().manual_seed(0), batch=1500)
 
 
 def like_the_library(made: Tensor, statistic: Statistic, settings: tuple[Any, ...]) -> bool:
