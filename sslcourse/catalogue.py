@@ -414,6 +414,7 @@ _ROWS = (
         "2103.00020",
         code="sslcourse.methods.clip:CLIP",
         presets=("cpu", "vit_base_patch16"),
+        chapter="10-clip",
     ),
     Method(
         "siglip",
@@ -424,6 +425,7 @@ _ROWS = (
         "2303.15343",
         code="sslcourse.methods.siglip:SigLIP",
         presets=("cpu", "vit_base_patch16"),
+        chapter="10-clip",
     ),
     Method("sam", "SAM", 11, "Kirillov et al.", 2023, "2304.02643"),
     Method("fastsam", "FastSAM", 12, "Zhao et al.", 2023, "2306.12156"),

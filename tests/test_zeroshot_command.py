@@ -104,6 +104,14 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     assert not (tmp_path / "out.png").exists()
 
 
+def test_a_label_that_is_too_long_can_be_cut(
+    runs: dict[str, Path], files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["zeroshot", str(files / "wide.png"), "--labels", "star " * 60 + ", moon", "--model", str(runs["clip"])]
+    assert main([*argv, "--truncate", "--out", str(tmp_path / "out.png")]) == 0
+    assert "star star" in capsys.readouterr().out
+
+
 def test_models_that_cannot_be_asked(runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="give the checkpoint of 'clip_vit_b32'"):
         word_model("clip_vit_b32")

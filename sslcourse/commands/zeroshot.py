@@ -26,6 +26,8 @@ class Options:
     """The official checkpoint of that name."""
     templates: tuple[str, ...] = ("a {}", "a photo of a {}")
     """Prompts with {} where the label goes; their embeddings are averaged."""
+    truncate: bool = False
+    """Cut labels that are too long for the model instead of refusing them."""
     top: int = 5
     """How many labels to show for an image."""
     out: Path = Path("zeroshot.png")
@@ -46,7 +48,7 @@ def run(argv: list[str]) -> None:
     from sslcourse.zoo.words import word_model
 
     images = [open_image(path) for path in options.images]
-    model = word_model(options.model, options.weights)
+    model = word_model(options.model, options.weights, truncate=options.truncate)
     weights = zero_shot_weights(model.text, labels, options.templates)
     p = model.probabilities(prompt_logits(model.embed(images), weights, 1.0))
 

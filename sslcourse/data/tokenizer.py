@@ -157,7 +157,7 @@ class BPETokenizer:
                     start = text if len(text) <= 40 else text[:40] + "..."
                     raise InputError(
                         f"the text {start!r} takes {len(ids)} tokens, start and end included, and the model reads "
-                        f"{context_length}: shorten it, or pass truncate=True."
+                        f"{context_length}: shorten it, or have it cut (truncate=True; on the command line --truncate)."
                     )
                 ids = [*ids[: context_length - 1], self.end]
             row[: len(ids)] = torch.tensor(ids)

@@ -51,8 +51,8 @@ def load(
     entry = ENTRIES[str(name)]
     if path is None:
         raise InputError(
-            f"give the checkpoint of '{name}' as the second argument: it is published on {entry.published} "
-            f"({entry.megabytes:,} MB)."
+            f"give the checkpoint of '{name}' as the second argument (on the command line --weights): it is "
+            f"published on {entry.published} ({entry.megabytes:,} MB)."
         )
     state = unwrap(read_checkpoint(Path(path)), entry, Path(path))
     model = entry.build(image_size or entry.image_size)
