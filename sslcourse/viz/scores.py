@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _BEST, _OTHER = "#0b5394", "#9db7d0"
+_LETTERS = 32  # of a label that are shown
 
 
 def scores(
@@ -48,7 +49,7 @@ def scores(
             left.set_title(titles[i], fontsize=8.5, pad=3)
         rows = range(shown)
         right.barh(rows, values[i].tolist(), color=[_BEST, *[_OTHER] * (shown - 1)])
-        right.set_yticks(rows, [labels[k] for k in index[i].tolist()], fontsize=9)
+        right.set_yticks(rows, [_short(labels[k]) for k in index[i].tolist()], fontsize=9)
         right.set_ylim(shown - 0.4, -0.6)
         right.set_xlim(0, 1.12)
         for y, value in enumerate(values[i].tolist()):
@@ -58,3 +59,8 @@ def scores(
     axes[-1, 1].set_xlabel("probability")
     figure.tight_layout()
     return figure
+
+
+def _short(label: str) -> str:
+    """A label that leaves room for its bar."""
+    return label if len(label) <= _LETTERS else label[: _LETTERS - 1].rstrip() + "\u2026"
