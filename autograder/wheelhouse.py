@@ -9,6 +9,7 @@ resolved from the folder alone: a wheelhouse that lacks a package is never hande
 
 import argparse
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -20,10 +21,11 @@ from autograder import handout
 from autograder.answers import COURSE
 from sslcourse.errors import InputError, unknown
 
+MACOS = "14.0"  # the oldest that torch has wheels for; uv would look for wheels of an older one
 # System -> uv's name for it, pip's name for its wheels.
 SYSTEMS = {
     "linux": ("x86_64-manylinux_2_28", ["manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux2014_x86_64"]),
-    "macos": ("aarch64-apple-darwin", ["macosx_14_0_arm64"]),
+    "macos": ("aarch64-apple-darwin", [f"macosx_{MACOS.replace('.', '_')}_arm64"]),
     "windows": ("x86_64-pc-windows-msvc", ["win_amd64"]),
 }
 PYTHONS = ("3.11", "3.12", "3.13")
@@ -45,7 +47,7 @@ def run(command: list[str], what: str) -> str:
     Raises:
         InputError: it failed; the message ends with what it said.
     """
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"MACOSX_DEPLOYMENT_TARGET": MACOS})
     if done.returncode:
         raise InputError(f"{what}:\n{(done.stdout + done.stderr).strip()[-1500:]}")
     return done.stdout
