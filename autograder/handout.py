@@ -18,7 +18,7 @@ _GUIDE = """# Labs of sslcourse
     .venv/bin/pip install -r requirements.txt
     .venv/bin/jupyter lab labs
 
-On Windows the programs are in .venv\\\\Scripts. Start with labs/00_warmup/00_warmup.ipynb: it also says how labs work.
+On Windows the programs are in .venv\\Scripts. Start with labs/00_warmup/00_warmup.ipynb: it also says how labs work.
 Before you hand in, run
 
     .venv/bin/sslcourse check labs/00_warmup/00_warmup.ipynb

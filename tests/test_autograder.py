@@ -110,11 +110,6 @@ def test_enough_known_answers_for_every_function(name: str) -> None:
             assert sum(r.exercise == exercise.name for r in answers_of(answers, Right)) >= 2
 
 
-def test_points_of_the_lab(lab: Lab) -> None:
-    assert sum(e.points for e in lab.exercises) + sum(points for points, _ in lab.by_hand.values()) == 100
-    assert sum(e.points for e in lab.exercises if e.role == "exercise") == 70
-
-
 def test_partial_credit_and_earlier_exercises_do_not_cascade(grader: Grader, solution: dict[str, str]) -> None:
     sources = dict(solution)
     sources["cosine_similarity_matrix"] = "def cosine_similarity_matrix(a, b=None):\n    return a @ a.T\n"

@@ -230,6 +230,8 @@ def test_every_part_has_a_card_and_a_page_or_is_to_come() -> None:
         assert ("part-ready" in card) == bool(part.chapter) == (f"book/{part.chapter}" in LISTED)
         assert ("to come" in card) != bool(part.chapter)
         assert bool(part.lab) == (part.minutes > 0)
+        assert part.minutes <= 195, "2 to 3 hours a lab"
+        assert part.lab_and_time.endswith("to come") != bool(part.lab)
     assert {f"{part.number:02d}" for part in known if part.chapter} == {page.stem[:2] for page in CHAPTERS}
     assert known[3].chapter == "03-simclr", "a part of two pages starts with that of its first method"
 

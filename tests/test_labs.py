@@ -55,6 +55,16 @@ def test_no_solution_leaks(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LABS)
+def test_points_are_those_that_the_instructors_guide_states(name: str) -> None:
+    lab = read_lab(released(name))
+    points = {role: sum(e.points for e in lab.exercises if e.role == role) for role in ("exercise", "predict")}
+    assert points == {"exercise": 70, "predict": 5}
+    assert lab.by_hand["open-question"][0] == 15
+    assert sum(worth for worth, _ in lab.by_hand.values()) == 25
+    assert 4 <= sum(e.role == "exercise" for e in lab.exercises) <= 8
+
+
+@pytest.mark.parametrize("name", LABS)
 def test_every_exercise_is_complete(name: str) -> None:
     lab = read_lab(released(name))
     text = released(name).read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 ```{part-cards}
 ```                     one card a part; a part is "to come" until book/NN-*.md exists
+{lab}`3`                "lab 3, 3 hours", or "lab 3, to come"
 {part}`3`               "3 · SimCLR and MoCo", a link once there is a chapter
 """
 
@@ -60,6 +61,11 @@ class Part:
         half_hours = round(self.minutes / 30)
         return f"{half_hours / 2:g} hour{'s' if half_hours > 2 else ''}"
 
+    @property
+    def lab_and_time(self) -> str:
+        """The lab as a schedule names it."""
+        return f"lab {self.number}, {self.hours if self.lab else 'to come'}"
+
 
 def parts(root: Path) -> list[Part]:
     """The refresher (0) and the fourteen parts, as far as their files exist under `root`."""
@@ -107,6 +113,17 @@ class PartCards(SphinxDirective):
         return self.parse_text_to_nodes(f"::::{{grid}} 1 2 2 3\n:gutter: 3\n\n{cards}\n::::")
 
 
+class LabRole(SphinxRole):
+    """`{lab}`: a part's lab and how long it takes, or that it is to come."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        known = {str(part.number): part for part in parts(Path(self.env.srcdir))}
+        if self.text not in known:
+            return [], [self.inliner.reporter.error(f"there is no part {self.text}", line=self.lineno)]
+        self.env.note_reread()
+        return [nodes.Text(known[self.text].lab_and_time)], []
+
+
 class PartRole(SphinxRole):
     """`{part}`: number and title of a part, linked where its chapter exists."""
 
@@ -127,5 +144,6 @@ class PartRole(SphinxRole):
 
 def setup(app: Any) -> dict[str, Any]:
     app.add_directive("part-cards", PartCards)
+    app.add_role("lab", LabRole())
     app.add_role("part", PartRole())
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
