@@ -126,6 +126,9 @@ def test_cells_have_known_roles_and_are_short(name: str) -> None:
     lengths = [sum(bool(line.strip()) for line in c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
     assert statistics.median(lengths) <= 12
     assert len({c["id"] for c in notebook["cells"]}) == len(notebook["cells"])
+    predictions = ["".join(c["source"]) for c in notebook["cells"] if c["id"].startswith("prediction")]
+    assert predictions
+    assert all("None" in p and "predict(" in p and "NotImplemented" not in p for p in predictions), "a form to fill in"
 
 
 def inputs_digest(source: Path, library: Path) -> str:
