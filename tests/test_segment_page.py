@@ -15,12 +15,16 @@ import pytest
 import torch
 from browser import NAMES, Tab, chromium
 
+from benchmarks.findings.common import FOLDER
+from benchmarks.findings.data_engine import HOW, ROUNDS
 from sslcourse.segment.build import build_tiny_sam
 from sslcourse.segment.files import load_tiny
+from sslcourse.segment.rle import rle_to_mask
 from sslcourse.segment.sam import Sam
 from sslcourse.segment.scenes import draw_scenes
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
+FILM = FOLDER / "curves" / "data_engine.json"
 RUNTIME = BOOK / "_static" / "onnxruntime"
 sys.path.append(str(BOOK))
 
@@ -61,8 +65,11 @@ def page(html: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[
     for name in ("js", "onnxruntime", "css"):
         shutil.copytree(BOOK / "_static" / name, folder / "_static" / name)
     file = folder / "page.html"
-    scripts = "".join(f"<script defer src=_static/js/{name}.js></script>" for name in ("segment",))
-    file.write_text(f"<!doctype html><meta charset=utf-8><title>page</title>{scripts}<body>{html}", encoding="utf-8")
+    scripts = "".join(f"<script defer src=_static/js/{name}.js></script>" for name in ("segment", "engine"))
+    recorded = figure.recorded(FILM)
+    film = figure.engine_film(recorded, figure.engine_still(recorded), "three sketches in two rounds").data
+    head = f"<!doctype html><meta charset=utf-8><title>page</title>{scripts}"
+    file.write_text(f"{head}<body>{html}{film}", encoding="utf-8")
     with chromium() as tab:
         yield tab, file
 
@@ -152,6 +159,54 @@ def test_without_a_runtime_the_page_says_so(page: tuple[Tab, Path], tmp_path: Pa
     figure = "const figure = document.querySelector('.ssl-click').segment;"
     asks = "await figure.prompt('points', [[9, 9, 1]]); return figure.get('message');"
     assert "cannot run the decoder" in tab.run(f"(async () => {{ {figure} {asks} }})()")
+
+
+def test_film_goes_from_round_to_round(page: tuple[Tab, Path]) -> None:
+    tab, file = page
+    ready(tab, file)
+    find = "const root = document.querySelector('.ssl-engine'), buttons = [...root.querySelectorAll('button')];"
+    assert tab.run(f"(() => {{ {find} return buttons.map((b) => b.textContent); }})()")[:3] == [
+        "Play",
+        "Step",
+        "Next round",
+    ]
+    press = "const press = (name) => buttons.find((b) => b.textContent === name).click();"
+    said = "root.querySelector('.readout').textContent"
+    step = tab.run(
+        f"(() => {{ {find} {press} press('Step'); return [{said}, root.querySelectorAll('circle').length]; }})()"
+    )
+    assert step == ["Round 1 assisted, scene 1.", 1]
+    ends = tab.run(f"(() => {{ {find} {press} return [1, 2, 3, 4, 5].map(() => (press('Next round'), {said})); }})()")
+    assert [end.split(" ended")[0] for end in ends] == [f"Round {name}" for name in ROUNDS]
+    assert tab.run(f"(() => {{ {find} return root.querySelectorAll('rect').length; }})()") == 4 * len(ROUNDS)
+    assert tab.run(f"(() => {{ {find} return buttons.filter((b) => b.disabled).length; }})()") == 2
+    again = f"(() => {{ {find} {press} press('Start again'); return root.querySelectorAll('rect, circle').length; }})()"
+    assert tab.run(again) == 0
+    assert not tab.trouble()
+
+
+def test_film_does_not_play_where_motion_is_not_wanted(page: tuple[Tab, Path]) -> None:
+    tab, file = page
+    ready(tab, file)
+    tab.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-reduced-motion", "value": "reduce"}])
+    tab.call("Page.navigate", url=file.as_uri())
+    tab.run("new Promise(r => { const w = () => document.querySelector('.chart') ? r() : setTimeout(w, 50); w(); })")
+    assert "Play" not in tab.run("document.querySelector('.ssl-engine .buttons').textContent")
+
+
+def test_film_is_complete() -> None:
+    """A mask and an IoU in every frame, the annotator's patience kept, the rounds those of the finding."""
+    film = figure.recorded(FILM)
+    assert [told["name"] for told in film["rounds"]] == list(ROUNDS)
+    assert film["annotator"]["good"] == HOW.good
+    for told in film["rounds"]:
+        assert len(told["scenes"]) == len(film["pictures"])
+        for frames in told["scenes"]:
+            assert len(frames) <= HOW.patience
+            assert frames or told["name"] == "5 automatic"
+            assert all(one["iou"] < HOW.good for one in frames[:-1] if one["click"])
+            for one in frames:
+                assert rle_to_mask({"size": [film["size"]] * 2, "counts": one["counts"]}).shape == (128, 128)
 
 
 def test_page_without_script_shows_the_still_picture(html: str) -> None:

@@ -48,8 +48,8 @@ def retrain(model: Sam, collected: list[SceneMasks], seed: int) -> None:
     data = SceneMasks(torch.cat([some.images for some in collected]), collected[0].n_objects)
     data = data[(data.images[:, 3] > 0).flatten(1).any(dim=1)]
     times = TrainConfig(
-        epochs=10**3, steps=STEPS, batch_size=BATCH, optimizer="adamw", lr=0.032, weight_decay=0.01, warmup_epochs=0.0,
-        clip_grad=1.0, channels_last=False, accelerator="cpu", monitor_every=10**9, seed=seed,
+        epochs=10**3, steps=STEPS, batch_size=min(BATCH, len(data)), optimizer="adamw", lr=0.032, weight_decay=0.01,
+        warmup_epochs=0.0, clip_grad=1.0, channels_last=False, accelerator="cpu", monitor_every=10**9, seed=seed,
     )  # fmt: skip
     training = SamTraining(
         SamTraining.Config(encoder="conv", prompts=2, rounds=2, share=(1.0, 1e-6, 1e-6), train=times)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from sslcourse.segment.sam import Sam
-    from sslcourse.segment.scenes import SceneMasks
 
 COLOURS = ((255, 160, 0), (0, 170, 255), (230, 60, 160), (90, 200, 90), (150, 110, 255), (240, 220, 60))
 
@@ -35,8 +34,11 @@ def outlined(image: Tensor, masks: Sequence[Tensor]) -> Any:
 
 
 def panel(axis: "Axes", picture: Any, title: str = "", points: Sequence[Sequence[float]] = (), box: Any = None) -> None:
-    """One picture with its prompts: `points` x y label, `box` x1 y1 x2 y2."""
-    axis.imshow(picture)
+    """One picture with its prompts: `points` x y label, `box` x1 y1 x2 y2. A picture that is a string is written."""
+    if isinstance(picture, str):
+        axis.text(0.0, 0.5, picture, transform=axis.transAxes, va="center", fontsize=9.5)
+    else:
+        axis.imshow(picture)
     for x, y, label in points:
         axis.plot(x, y, "P" if label else "X", color="#0b6e2e" if label else "#b3261e", ms=9, mec="white", mew=1.2)
     if box is not None:
@@ -143,6 +145,31 @@ def click_to_segment(model: "Sam", images: Sequence[dict[str, Any]], still: "Fig
     return _figure("ssl-click", data, still, alt)
 
 
+def recorded(path: str | Path) -> dict[str, Any]:
+    """The film that `benchmarks.findings.engine_film` wrote."""
+    return dict(json.loads(Path(path).read_text(encoding="utf-8")))
+
+
+def engine_still(film: dict[str, Any]) -> "Figure":
+    """The scenes of the film at the end of its first and of its last round."""
+    from PIL import Image
+    from torchvision.transforms.functional import pil_to_tensor
+
+    from sslcourse.segment.rle import rle_to_mask
+
+    shown = []
+    for told in (film["rounds"][0], film["rounds"][-1]):
+        for picture, frames in zip(film["pictures"], told["scenes"], strict=True):
+            file = io.BytesIO(base64.b64decode(picture.split(",")[1]))
+            image = pil_to_tensor(Image.open(file).convert("RGB"))
+            size = [film["size"]] * 2
+            masks = [rle_to_mask({"size": size, "counts": frames[-1]["counts"]})] if frames else []
+            clicks = [one["click"] for one in frames if one["click"]]
+            said = f"{len(clicks)} clicks, IoU {frames[-1]['iou']:.2f}" if frames else "skipped"
+            shown.append({"picture": outlined(image, masks), "points": clicks, "title": f"{told['name']}\n{said}"})
+    return panels(shown, columns=3, width=2.0)
+
+
 def engine_film(data: dict[str, Any], still: "Figure", alt: str) -> Any:
     """The data engine's film of `_static/js/engine.js`; `data` is what `benchmarks.findings.engine_film` recorded."""
     return _figure("ssl-engine", data, still, alt)
@@ -156,9 +183,3 @@ def _figure(name: str, data: dict[str, Any], still: "Figure", alt: str) -> Any:
         f'<div class="{name}"><img src="{still_of(still)}" alt="{alt}">'
         f'<script type="application/json">{text}</script></div>'
     )
-
-
-def truth(scenes: "SceneMasks", row: int) -> list[Tensor]:
-    """The wholes, emblems and dots of a scene, three lists of masks in one, by kind."""
-    scene = scenes[slice(row, row + 1)]
-    return [scene.objects(part, 12)[1] for part in range(3)]
