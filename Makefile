@@ -47,7 +47,7 @@ weights: setup  ## train the small models of weights/ again (three quarters of a
 	$(BIN)/python -m sslcourse.zoo.weights runs/clip_shapes weights/clip_shapes.safetensors
 	$(BIN)/sslcourse pretrain mae --preset pictures --out runs/mae_shapes
 	$(BIN)/python -m sslcourse.zoo.weights runs/mae_shapes weights/mae_shapes.safetensors
-	$(BIN)/python -m sslcourse.segment.train sam
+	for kind in sam mobilesam hqsam fastsam grounded matting; do $(BIN)/python -m sslcourse.segment.train $$kind || exit 1; done
 
 labs: setup  ## generate labs/ from solutions/
 	$(BIN)/python -m autograder.labs

@@ -1,6 +1,6 @@
 """What the small models of weights/ can do, on scenes that they have not seen. Writes weights/README.md.
 
-    python -m benchmarks.shipped [NAME ...] [--coco PATH/coco.zip]
+    python -m benchmarks.shipped [NAME ...] [--coco PATH/coco.zip] [--davis PATH/davis.zip] [--matting PATH]
 
 measures the named models (all that are there by default) and keeps the results in weights/results.json.
 """
@@ -8,9 +8,12 @@ measures the named models (all that are there by default) and keeps the results 
 import argparse
 import json
 import sys
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from sslcourse.errors import InputError
 from sslcourse.evaluate.result import Result, from_json, mean_result, to_json
@@ -37,8 +40,10 @@ def words(name: str, coco: str | None) -> list[Result]:
     return table
 
 
-def clicks_and_boxes(name: str) -> list[Result]:
+def clicks_and_boxes(name: str, packs: Sequence[str] = ()) -> list[Result]:
     """Mean IoU of wholes, emblems and dots: a click (best of three masks, and the chosen one), three clicks, a box."""
+    from benchmarks.real_masks import BASELINES, box_results, by_sam
+    from sslcourse.segment.family_scoring import boundary_ious
     from sslcourse.segment.files import load_tiny
     from sslcourse.segment.scenes import draw_scenes
     from sslcourse.segment.scoring import box_ious, click_ious
@@ -57,6 +62,66 @@ def clicks_and_boxes(name: str) -> list[Result]:
         }
         for prompt, each in prompts.items():
             table.append(mean_result(f"{what}, {prompt}: IoU", each, f"{what}s", {"part": what, "prompt": prompt}))
+        _, rims = boundary_ious(model, scenes, part)
+        table.append(mean_result(f"{what}, box: boundary IoU", rims, f"{what}s", {"part": what, "prompt": "boundary"}))
+    others = BASELINES if name == "tiny_sam" else {}  # once is enough
+    for path in packs:
+        table += box_results(path, {name: by_sam(model)} | others)
+    return table
+
+
+def everything(name: str) -> list[Result]:
+    """FastSAM: how well the best of all masks of a scene fits each object, and how many masks there are."""
+    from typing import cast
+
+    from sslcourse.segment.family_scoring import everything_ious
+    from sslcourse.segment.fastsam_net import FastNet, find_all
+    from sslcourse.segment.files import load_small
+    from sslcourse.segment.scenes import draw_scenes
+    from sslcourse.segment.train import PARTS
+
+    model, scenes = cast(FastNet, load_small(name=name)), draw_scenes(SCENES, "test")
+    table = []
+    for part, what in enumerate(PARTS):
+        each = everything_ious(model, scenes, part)
+        table.append(mean_result(f"{what}, best of all masks: IoU", each, f"{what}s", {"part": what}))
+    n = torch.tensor([float(len(find_all(model, image[:3]).masks)) for image in scenes.images])
+    return [*table, mean_result("masks in a scene", n, "scenes")]
+
+
+def words_to_masks(name: str) -> list[Result]:
+    """Text to box to mask, for objects whose name ("red star") is their own in the scene."""
+    from typing import cast
+
+    from sslcourse.segment.family_scoring import text_ious
+    from sslcourse.segment.files import load_small, load_tiny
+    from sslcourse.segment.grounded_training import draw_named
+    from sslcourse.segment.text_to_box import TextToBox
+
+    boxes, masks = text_ious(cast(TextToBox, load_small(name=name)), load_tiny(), draw_named(SCENES, "test"))
+    return [
+        mean_result("name, box: IoU", boxes, "objects"),
+        mean_result("name, box of IoU 0.5 and more", (boxes >= 0.5).double(), "objects"),
+        mean_result("name, mask of tiny_sam in that box: IoU", masks, "objects"),
+    ]
+
+
+def mattes(name: str, sample: str | None = None) -> list[Result]:
+    """SAD, MSE and gradient error of mattes, and of the masks that guided them: composites of scenes; a photograph."""
+    from typing import cast
+
+    from sslcourse.segment.family_scoring import matte_errors, photograph_errors
+    from sslcourse.segment.files import load_small
+    from sslcourse.segment.matter import Matter
+    from sslcourse.segment.scenes import draw_scenes
+
+    model = cast(Matter, load_small(name=name))
+    table = []
+    for who, errors in matte_errors(model, draw_scenes(SCENES, "test")).items():
+        table += [mean_result(f"composites, {who}: {what}", each, "scenes") for what, each in errors.items()]
+    if sample:
+        for who, errors in photograph_errors(model, sample).items():
+            table += [mean_result(f"lemur at 128 px, {who}: {what}", x, "photograph") for what, x in errors.items()]
     return table
 
 
@@ -104,14 +169,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.shipped", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SHIPPED)}")
     parser.add_argument("--coco", metavar="PATH", help="photographs with captions, to show what the CLIP does not know")
+    parser.add_argument("--davis", metavar="PATH", help="photographs with masks, likewise")
+    parser.add_argument("--matting", metavar="PATH", help="folder of lemur.png and lemur_alpha.png, likewise")
     options = parser.parse_args()
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     for name in options.names or [name for name in SHIPPED if (FOLDER / f"{name}.safetensors").exists()]:
         shipped(name)  # is there such a name, and its file?
-        measure = {"clip": partial(words, coco=options.coco), "mae": paintings}.get(
-            name.split("_")[0], clicks_and_boxes
-        )
-        results = measure(name)
+        packs = [path for path in (options.coco, options.davis) if path]
+        measure: dict[str, Callable[[str], list[Result]]] = {
+            "clip_shapes": partial(words, coco=options.coco),
+            "mae_shapes": paintings,
+            "tiny_fastsam": everything,
+            "tiny_grounded": words_to_masks,
+            "tiny_matting": partial(mattes, sample=options.matting),
+        }
+        results = measure.get(name, partial(clicks_and_boxes, packs=packs))(name)
         kept[name] = [to_json(r) for r in results]
         print("\n".join(map(str, results)))
     kept = {name: kept[name] for name in SHIPPED if name in kept}

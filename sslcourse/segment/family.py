@@ -5,7 +5,7 @@ MobileSAM (Zhang et al. 2023, section 3.2): the encoder alone is distilled, sinc
 learns cross entropy + dice on points, most of them where the mask is uncertain.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -103,5 +103,6 @@ class HQTraining(SamTraining):
         return {"loss": losses.cross_entropy + losses.dice}
 
 
-_CPU = SamTraining.PRESETS["cpu"].train
-MobileTraining.PRESETS = {"cpu": MobileTraining.Config(train=_CPU)}
+_CPU = SamTraining.PRESETS["cpu"]
+MobileTraining.PRESETS = {"cpu": MobileTraining.Config(train=_CPU.train)}
+HQTraining.PRESETS = {"cpu": replace(_CPU, rounds=1, train=replace(_CPU.train, epochs=2))}

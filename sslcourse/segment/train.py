@@ -1,23 +1,25 @@
-"""`python -m sslcourse.segment.train sam`: makes the small models that come with the course.
+"""`python -m sslcourse.segment.train KIND`: makes the small models of SAM's family that come with the course.
 
-Each is trained on scenes of `Shapes` in at most a quarter of an hour on 2 CPU cores, then scored on scenes that it has
-not seen.
+Each is trained on scenes of `Shapes` in at most a quarter of an hour on 2 CPU cores. The tiny SAM comes first: the
+others start from it, or from the small CLIP. `python -m benchmarks.shipped` scores them.
 """
 
 import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
+from torch import nn
 
 from sslcourse import methods
 from sslcourse.commands.arguments import parse
-from sslcourse.segment.files import save_tiny
+from sslcourse.segment.files import load_tiny, save_tiny
 from sslcourse.segment.sam import Sam
 from sslcourse.segment.scenes import SceneMasks, draw_scenes
 from sslcourse.segment.scoring import box_ious, click_ious
@@ -30,18 +32,22 @@ PARTS = ("whole", "emblem", "dot")
 class Options:
     """Train a small segmenter on scenes of Shapes and write it in half precision."""
 
-    kind: Annotated[Literal["sam"], tyro.conf.Positional]
+    kind: Annotated[Literal["sam", "mobilesam", "hqsam", "fastsam", "grounded", "matting"], tyro.conf.Positional]
     """What to train."""
-    out: Path = Path("weights/tiny_sam.safetensors")
-    """The file to write."""
+    out: Path | None = None
+    """The file to write; weights/tiny_KIND.safetensors by default."""
     scenes: int = 2000
     """Scenes to train on."""
-    epochs: int = 6
-    """Passes over them."""
+    epochs: int | None = None
+    """Passes over them; the preset's by default."""
+    more: int = 4
+    """Of sam: passes over as many other scenes afterwards, with up to four answers to a prompt."""
+    teacher: Path | None = None
+    """Of mobilesam, hqsam and matting: the SAM to start from; the tiny SAM that comes with the course by default."""
     presets: tuple[str, ...] = ("captions",)
-    """Settings of Shapes that the scenes are drawn with, in turn."""
+    """Settings of Shapes that the scenes are drawn with, in turn; grounded takes captions."""
     test: int = 200
-    """Held-out scenes to score on."""
+    """Held-out scenes to score a SAM on."""
     seed: int = 0
     """Seed of the weights, the order and the prompts."""
     threads: int = 2
@@ -65,32 +71,102 @@ def scores(model: Sam, scenes: SceneMasks, clicks: int = 1) -> dict[str, dict[st
     return table
 
 
-def train_sam(options: Options, folder: Path) -> Sam:
-    """The tiny SAM, trained through the one loop."""
+def _with(preset: Any, options: Options, epochs: int | None = None) -> Any:
+    """A training's preset with the seed and the number of epochs that were asked for."""
+    epochs = options.epochs if epochs is None else epochs
+    length = {} if epochs is None else {"epochs": epochs}
+    return replace(preset, train=replace(preset.train, seed=options.seed, **length))
+
+
+def _fit(training: nn.Module, data: SceneMasks, config: Any, folder: Path) -> None:
+    fit(training, data, config, folder, resume=(folder / "checkpoint.pt").exists())
+
+
+def train_sam(options: Options, folder: Path) -> nn.Module:
+    """The tiny SAM: first one answer to a prompt and one correction, then, on other scenes, up to three corrections."""
     from sslcourse.segment.training import SamTraining
 
-    preset = SamTraining.PRESETS["cpu"]
-    config = replace(preset, train=replace(preset.train, epochs=options.epochs, seed=options.seed))
-    training = methods.build(SamTraining, config)
-    data = draw_scenes(options.scenes, presets=options.presets)
-    resume = (folder / "checkpoint.pt").exists()
-    fit(training, data, config, folder, resume=resume)
-    return training.sam.eval()
+    first = _with(SamTraining.PRESETS["cpu"], options)
+    training = methods.build(SamTraining, first)
+    _fit(training, draw_scenes(options.scenes, presets=options.presets), first, folder / "first")
+    if options.more:
+        second = _with(SamTraining.PRESETS["cpu_clicks"], options, options.more)
+        training.config = second
+        others = draw_scenes(options.scenes, presets=options.presets, start=options.scenes)
+        _fit(training, others, second, folder / "second")
+    return training.sam
+
+
+def _from_teacher(name: str) -> Callable[[Options, Path], nn.Module]:
+    """Trainings that start from a trained SAM."""
+
+    def train(options: Options, folder: Path) -> nn.Module:
+        from sslcourse.segment.family import HQTraining, MobileTraining
+        from sslcourse.segment.matting_training import MattingTraining
+
+        kind: Any = {"mobilesam": MobileTraining, "hqsam": HQTraining, "matting": MattingTraining}[name]
+        config = _with(kind.PRESETS["cpu"], options)
+        with torch.random.fork_rng():
+            torch.manual_seed(options.seed)
+            training = kind(config, load_tiny(options.teacher))
+        _fit(training, draw_scenes(options.scenes, presets=options.presets), config, folder)
+        return training.net if name == "matting" else training.sam
+
+    return train
+
+
+def train_fastsam(options: Options, folder: Path) -> nn.Module:
+    """One pass for everything."""
+    from sslcourse.segment.fastsam_training import FastTraining
+
+    config = _with(FastTraining.PRESETS["cpu"], options)
+    training = methods.build(FastTraining, config)
+    _fit(training, draw_scenes(options.scenes, presets=options.presets), config, folder)
+    return training.net
+
+
+def train_grounded(options: Options, folder: Path) -> nn.Module:
+    """Words to boxes, on the features of the small CLIP."""
+    from sslcourse.segment.grounded_training import GroundedTraining, draw_named
+    from sslcourse.train.checkpoint import load_model
+    from sslcourse.zoo.weights import shipped
+
+    config = _with(GroundedTraining.PRESETS["cpu"], options)
+    clip: Any = load_model(shipped("clip_shapes"))
+    with torch.random.fork_rng():
+        torch.manual_seed(options.seed)
+        training = GroundedTraining(config, clip)
+    _fit(training, draw_named(options.scenes), config, folder)
+    return training.net
+
+
+_TINY = {"image_size": 128, "dim": 64}
+KINDS: dict[str, tuple[Callable[[Options, Path], nn.Module], dict[str, Any]]] = {  # and what `build_small` is told
+    "sam": (train_sam, _TINY | {"encoder": "conv"}),
+    "mobilesam": (_from_teacher("mobilesam"), _TINY | {"encoder": "mobile"}),
+    "hqsam": (_from_teacher("hqsam"), _TINY | {"encoder": "conv", "hq": True}),
+    "fastsam": (train_fastsam, {"kind": "fastsam"}),
+    "grounded": (train_grounded, {"kind": "grounded"}),
+    "matting": (_from_teacher("matting"), {"kind": "matting", **_TINY, "encoder": "conv"}),
+}
 
 
 def main(argv: list[str]) -> None:
     options = parse(Options, argv, "segment.train")
     torch.set_num_threads(options.threads)
+    train, settings = KINDS[options.kind]
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as temporary:
-        model = train_sam(options, options.run or Path(temporary))
+        model = train(options, options.run or Path(temporary)).eval()
     seconds = time.perf_counter() - start
-    told = f"--scenes {options.scenes} --epochs {options.epochs} --presets {' '.join(options.presets)}"
-    command = f"python -m sslcourse.segment.train {options.kind} {told} --seed {options.seed}"
-    save_tiny(model, options.out, {"image_size": 128, "dim": 64, "encoder": "conv"}, command)
-    held_out = draw_scenes(options.test, "test", presets=options.presets)
-    table = scores(model, held_out, clicks=3)
-    print(json.dumps({"seconds": round(seconds), "scores": table}, indent=2))
+    out = options.out or Path(f"weights/tiny_{options.kind}.safetensors")
+    given = {name: getattr(options, name) for name in ("scenes", "epochs", "more", "seed")}
+    told = " ".join(f"--{name} {value}" for name, value in given.items() if value is not None)
+    save_tiny(model, out, settings, f"python -m sslcourse.segment.train {options.kind} {told}")
+    report: dict[str, Any] = {"seconds": round(seconds), "file": str(out)}
+    if isinstance(model, Sam):
+        report["scores"] = scores(model, draw_scenes(options.test, "test", presets=options.presets), clicks=3)
+    print(json.dumps(report, indent=2))
 
 
 if __name__ == "__main__":

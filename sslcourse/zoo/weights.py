@@ -16,6 +16,11 @@ SHIPPED = {  # and what trains them
     "clip_shapes": "sslcourse pretrain clip --data captions --out runs/clip_shapes",
     "mae_shapes": "sslcourse pretrain mae --preset pictures --out runs/mae_shapes",
     "tiny_sam": "python -m sslcourse.segment.train sam",
+    "tiny_mobilesam": "python -m sslcourse.segment.train mobilesam",
+    "tiny_hqsam": "python -m sslcourse.segment.train hqsam",
+    "tiny_fastsam": "python -m sslcourse.segment.train fastsam",
+    "tiny_grounded": "python -m sslcourse.segment.train grounded",
+    "tiny_matting": "python -m sslcourse.segment.train matting",
 }
 
 
