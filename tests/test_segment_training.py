@@ -92,6 +92,32 @@ def test_all_parts_learn(scenes: SceneMasks, encoder: str) -> None:
     assert out["loss"].item() == pytest.approx((out["first"] + out["last"]).item(), rel=1e-5)
 
 
+def test_later_answers_follow_clicks_and_one_of_them_learns(
+    scenes: SceneMasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = methods.build(SamTraining, config(rounds=4, quiet=0.5))
+    answer, asked = training.answer, []
+
+    def watched(image, points, labels, mask):  # type: ignore[no-untyped-def]
+        asked.append((labels, mask, torch.is_grad_enabled()))
+        return answer(image, points, labels, mask)
+
+    monkeypatch.setattr(training, "answer", watched)
+    depths = set()
+    for step in range(12):
+        asked.clear()
+        training(training.views(scenes.images[:4], step_generator(0, step)))
+        assert [graded for *_, graded in asked] == [True] + [False] * (len(asked) - 2) + [True]
+        assert [labels.shape[1] for labels, *_ in asked] == [2 + r for r in range(len(asked))]
+        assert all(mask is None for _, mask, _ in asked[:1])
+        assert all(mask.shape[1] == 1 and not mask.requires_grad for _, mask, _ in asked[1:])
+        new = torch.stack([labels[:, -1] for labels, *_ in asked[1:]])
+        assert {-1, 0, 1} >= set(new.unique().tolist())
+        assert 0 < (new == -1).float().mean() < 1  # half of the answers follow no click
+        depths.add(len(asked))
+    assert depths == {2, 3, 4}
+
+
 def test_it_learns_on_the_one_loop(tmp_path: Path, scenes: SceneMasks) -> None:
     settings = config(rounds=1)
     settings = replace(settings, train=replace(settings.train, epochs=30, lr=0.2, batch_size=4))

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import nms
 
 from sslcourse.errors import InputError
 from sslcourse.segment.fastsam import proto_masks
@@ -122,6 +121,8 @@ def find_all(model: FastNet, image: Any, *, score: float = 0.3, nms_iou: float =
         nms_iou: of boxes that overlap more, the surest stays.
         most: at most so many objects.
     """
+    from torchvision.ops import nms  # torchvision takes seconds to import, which a click or a box does not need
+
     pixels = to_pixels(image)
     height, width = (int(n) for n in pixels.shape[1:])
     small = resize_longest(pixels, model.image_size)

@@ -1,5 +1,6 @@
 """Fitting an image of any size into SAM's square: the longest side becomes S, the rest is padded."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,9 @@ def to_pixels(image: Any) -> Tensor:
 
 def _open(path: Any) -> Image.Image:
     try:
-        opened = Image.open(path)
+        with warnings.catch_warnings():  # what PIL only warns of, up to 179 million pixels, is fine here
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            opened = Image.open(path)
         opened.load()
         return opened
     except FileNotFoundError:

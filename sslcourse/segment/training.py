@@ -181,15 +181,20 @@ _CPU = TrainConfig(
     epochs=6, batch_size=8, optimizer="adamw", lr=0.032, weight_decay=0.01, warmup_epochs=0.2, clip_grad=1.0,
     channels_last=False, accelerator="cpu", monitor_every=10**9, checkpoint_every=250,
 )  # fmt: skip
+_CLICKS = SamTraining.Config(
+    encoder="conv",
+    prompts=6,
+    rounds=4,
+    quiet=0.1,
+    share=(0.45, 0.35, 0.2),
+    train=replace(_CPU, lr=0.016, final_lr=0.0132, warmup_epochs=0.05, steps=275),
+)
 SamTraining.PRESETS = {
-    # For 2,000 scenes of 128 px, six times each; then for 2,000 others, four times each (`segment.train`).
+    # Three legs of one training (`segment.train`): six times over 2,000 scenes of 128 px with one correction; then, on
+    # other scenes, up to three corrections at a high learning rate, which falls in the last leg.
     "cpu": SamTraining.Config(encoder="conv", prompts=6, rounds=2, train=_CPU),
-    "cpu_clicks": SamTraining.Config(
-        encoder="conv",
-        prompts=6,
-        rounds=4,
-        quiet=0.1,
-        share=(0.45, 0.35, 0.2),
-        train=replace(_CPU, epochs=4, lr=0.016, warmup_epochs=0.05),
+    "cpu_clicks": _CLICKS,
+    "cpu_clicks_end": replace(
+        _CLICKS, train=replace(_CLICKS.train, lr=0.0137, final_lr=0.0, warmup_epochs=0.0, steps=240)
     ),
 }
