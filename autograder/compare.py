@@ -8,11 +8,11 @@ import math
 import re
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from autograder import wire
 from autograder.notebook import clean
@@ -43,10 +43,19 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A constructor's argument that is a module of torch.nn: each side builds its own, and `load` sets its weights."""
+
+    name: str
+    args: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
 class Script:
     """What a check does with an object of the student's class; its value is the list of the steps' results."""
 
     init: tuple[Any, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)  # of the constructor, by name
     load: dict[str, Tensor] | None = None  # weights that the checks choose
     steps: tuple[Step, ...] = ()
 
@@ -124,7 +133,8 @@ def _play_here(make: Callable[..., Any], script: Script) -> Outcome:
     outcome = Outcome(value=[])
     state = torch.get_rng_state()
     try:
-        thing = make(*script.init)
+        init = [getattr(nn, a.name)(*a.args) if isinstance(a, Part) else a for a in script.init]
+        thing = make(*init, **script.options)
         if script.load is not None:
             thing.load_state_dict(fresh_copy(script.load))
         for step in script.steps:

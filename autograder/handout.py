@@ -1,4 +1,4 @@
-"""What students get: the labs, a wheel with the library and the machinery of `sslcourse check`, and a short guide.
+"""What students get: the labs, a wheel with the library and the machinery of `sslcourse check`, small weights, a guide.
 
 Never part of it: `autograder/checks/` and `solutions/`.
 """
@@ -49,6 +49,8 @@ def build(target: Path, course: Path = COURSE) -> Path:
         with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
             for lab in labs:
                 archive.write(lab, lab.relative_to(course))
+            for weights in sorted((course / "weights").glob("*.safetensors")):  # labs start from them: `zoo.weights`
+                archive.write(weights, weights.relative_to(course))
             archive.write(wheel, wheel.name)
             archive.writestr("requirements.txt", f"./{wheel.name}[viz]\njupyterlab\nipywidgets\n")
             archive.writestr("README.md", _GUIDE)

@@ -15,6 +15,7 @@ from autograder import wire
 from autograder.compare import (
     Lost,
     Outcome,
+    Part,
     Record,
     Script,
     Step,
@@ -104,7 +105,15 @@ class Worker:
 
     def play(self, name: str, script: Script) -> Outcome:
         """Make an object of the student's class and do with it what the script says."""
-        made = self.call(name, script.init, {}, keep=True)
+        init = []
+        for argument in script.init:
+            if isinstance(argument, Part):
+                part = self.call("nn", argument.args, {}, method=argument.name, keep=True)
+                if part.error:
+                    return part
+                argument = part.value
+            init.append(argument)
+        made = self.call(name, init, script.options, keep=True)
         if made.error or not isinstance(made.value, wire.Ref):
             return made if made.error else Outcome(error={"type": "TypeError", "message": f"{name} is not a class"})
         key, results = made.value.key, []
@@ -281,15 +290,17 @@ class Student:
             self.wrong(wrong)
         return got.value
 
-    def same_object(self, *init: Any, load: dict[str, Tensor] | None = None, steps: Sequence[Step] = ()) -> None:
+    def same_object(
+        self, *init: Any, load: dict[str, Tensor] | None = None, steps: Sequence[Step] = (), **options: Any
+    ) -> None:
         """An object of the student's class does the same, step by step, as one of the reference class.
 
         Args:
-            init: arguments of the constructor.
+            init, options: arguments of the constructor, by place and by name; a `Part` stands for a module.
             load: weights for both, by the names that the exercise prescribes.
             steps: what is done with the object.
         """
-        self.same(Script(init, load, tuple(steps)))
+        self.same(Script(init, options, load, tuple(steps)))
 
     def pure(self, *args: Any, **kwargs: Any) -> None:
         """The call leaves its inputs and the global random state as they were."""

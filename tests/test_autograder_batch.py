@@ -297,14 +297,16 @@ def test_the_hand_out_holds_no_check_no_solution_and_no_expected_value(tmp_path:
     with zipfile.ZipFile(wheel) as inner:
         inner.extractall(tmp_path / "wheel")
         names = inner.namelist()
-    assert {"README.md", "requirements.txt", "labs", wheel.name} == {p.name for p in (tmp_path / "zip").iterdir()}
+    assert {"README.md", "requirements.txt", "labs", "weights", wheel.name} == {
+        p.name for p in (tmp_path / "zip").iterdir()
+    }
     assert wheel.name in (tmp_path / "zip" / "requirements.txt").read_text()
     assert "sslcourse/losses/infonce.py" in names
     assert "autograder/practice.py" in names
     assert not [n for n in names if "checks/" in n or "mutants" in n or "solutions" in n or n.startswith("tests")]
     texts = {p: p.read_bytes().decode("utf-8", "ignore") for p in tmp_path.rglob("*") if p.is_file() and p != archive}
     texts.pop(wheel)
-    for lab in ("00_warmup", "03_simclr_moco"):
+    for lab in ("00_warmup", "03_simclr_moco", "10_clip"):
         secrets = [line.strip() for check in _checks(lab) for line in check.splitlines() if "student." in line]
         secrets += [w.hint for w in answers_of(import_answers(lab), Wrong)]
         secrets += [r.source for r in answers_of(import_answers(lab), Right)]

@@ -48,6 +48,8 @@ def test_effective_robustness_is_the_height_above_the_line() -> None:
     on_line = line(0.6).item()
     assert effective_robustness(0.6, on_line, line) == pytest.approx(0)
     assert effective_robustness(0.6, on_line + 0.07, line) == pytest.approx(0.07)
+    pairs = torch.stack([acc_id, acc_ood], dim=1)
+    assert effective_robustness(0.6, on_line - 0.05, pairs) == pytest.approx(-0.05)
     with pytest.raises(InputError, match="two reference models"):
         fit_logit_line([0.5], [0.4])
     with pytest.raises(InputError, match="between 0 and 1"):

@@ -119,9 +119,16 @@ def test_models_that_cannot_be_asked(runs: dict[str, Path], tmp_path: Path, monk
         word_model(tmp_path / "none")
     with pytest.raises(InputError, match="shipped weights"):
         shipped("clip_shape")
+    lab = tmp_path / "hand-out" / "labs" / "10_clip"
+    lab.mkdir(parents=True)
+    monkeypatch.chdir(lab)
     monkeypatch.setattr("sslcourse.zoo.weights.__file__", str(tmp_path / "a" / "b" / "c.py"))
     with pytest.raises(InputError, match="train them in minutes with `sslcourse pretrain clip --data captions"):
         shipped("clip_shapes")
+    for folder in (tmp_path / "hand-out" / "weights", lab):  # above the lab, then beside it
+        folder.mkdir(exist_ok=True)
+        shutil.copy(runs["clip"] / "model.safetensors", folder / "clip_shapes.safetensors")
+        assert shipped("clip_shapes").parent == folder
     shutil.copy(runs["clip"] / "model.safetensors", tmp_path / "clip_shapes.safetensors")
     monkeypatch.setenv("SSLCOURSE_WEIGHTS", str(tmp_path))
     assert word_model().name == "clip"

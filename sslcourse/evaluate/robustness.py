@@ -76,8 +76,21 @@ def fit_logit_line(acc_id: Tensor | Sequence[float], acc_ood: Tensor | Sequence[
     return LogitLine(slope.item(), (y.mean() - slope * x.mean()).item())
 
 
-def effective_robustness(acc_id: float, acc_ood: float, fit: LogitLine) -> float:
-    """Accuracy under shift beyond what the reference models lead one to expect at this accuracy without shift."""
+def effective_robustness(acc_id: float, acc_ood: float, fit: LogitLine | Tensor) -> float:
+    """Accuracy under shift beyond what the reference models lead one to expect at this accuracy without shift.
+
+    Args:
+        acc_id, acc_ood: the model's accuracies without and with shift, in (0, 1).
+        fit: the line of the reference models, or their accuracies (M, 2), a row (without, with shift) for each, from
+            which it is fitted. The model itself is not among them: it would pull the line towards itself.
+
+    Returns:
+        a difference of accuracies: above 0 where the model keeps more than the reference models lead one to expect.
+    """
+    if isinstance(fit, Tensor):
+        if fit.ndim != 2 or fit.shape[1] != 2:
+            raise InputError(f"effective_robustness takes reference models as (M, 2) accuracies; got {(*fit.shape,)}.")
+        fit = fit_logit_line(fit[:, 0], fit[:, 1])
     return acc_ood - fit(acc_id).item()
 
 

@@ -1,7 +1,8 @@
 """Small trained models that come with the repository, so that a chapter or a lab can start from one.
 
 They lie in the folder weights/ of a checkout, outside the wheel; `make weights` trains and writes them again. A program
-that was installed without a checkout finds them in the folder that SSLCOURSE_WEIGHTS names.
+that was installed without a checkout finds them in the folder that SSLCOURSE_WEIGHTS names, beside the notebook that
+asks, or in a folder weights/ above it, as the students' hand-out has them.
 """
 
 import json
@@ -32,15 +33,18 @@ def shipped(name: str) -> Path:
     """
     if name not in SHIPPED:
         raise unknown("shipped weights:", name, SHIPPED)
-    folders = [Path(__file__).parents[2] / "weights"]
+    here = Path.cwd()
+    above = [folder / "weights" for folder in (here, *here.parents[:2])]  # a lab runs two folders below the hand-out's
+    folders = [Path(__file__).parents[2] / "weights", here, *above]
     if given := os.environ.get("SSLCOURSE_WEIGHTS"):
         folders.insert(0, Path(given))
     for folder in folders:
         if (folder / f"{name}.safetensors").is_file():
             return folder / f"{name}.safetensors"
     raise InputError(
-        f"the weights '{name}' come with a checkout of the repository (weights/) and are not here: set "
-        f"SSLCOURSE_WEIGHTS to their folder, or train them in minutes with `{SHIPPED[name]}`."
+        f"the weights '{name}' come with the repository and the hand-out (weights/{name}.safetensors) and are not "
+        f"here: put the file beside your notebook, or train them in minutes with `{SHIPPED[name]}` and set "
+        "SSLCOURSE_WEIGHTS to their folder."
     )
 
 
