@@ -415,6 +415,7 @@ _ROWS = (
         code="sslcourse.methods.clip:CLIP",
         presets=("cpu", "vit_base_patch16"),
         chapter="10-clip",
+        lab="10_clip",
     ),
     Method(
         "siglip",
@@ -426,6 +427,7 @@ _ROWS = (
         code="sslcourse.methods.siglip:SigLIP",
         presets=("cpu", "vit_base_patch16"),
         chapter="10-clip",
+        lab="10_clip",
     ),
     Method("sam", "SAM", 11, "Kirillov et al.", 2023, "2304.02643", chapter="11-sam"),
     Method("fastsam", "FastSAM", 12, "Zhao et al.", 2023, "2306.12156"),
