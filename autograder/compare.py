@@ -55,9 +55,9 @@ class Script:
     """What a check does with an object of the student's class; its value is the list of the steps' results."""
 
     init: tuple[Any, ...] = ()
-    options: dict[str, Any] = field(default_factory=dict)  # of the constructor, by name
     load: dict[str, Tensor] | None = None  # weights that the checks choose
     steps: tuple[Step, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)  # arguments of the constructor, by name
 
 
 @dataclass

@@ -300,7 +300,7 @@ class Student:
             load: weights for both, by the names that the exercise prescribes.
             steps: what is done with the object.
         """
-        self.same(Script(init, options, load, tuple(steps)))
+        self.same(Script(init, load, tuple(steps), options))
 
     def pure(self, *args: Any, **kwargs: Any) -> None:
         """The call leaves its inputs and the global random state as they were."""
