@@ -348,7 +348,7 @@ def test_beit_edges(student: Student, draw: Draw) -> None:
 def test_dvae_codes(student: Student, draw: Draw) -> None:
     for tau in (1.0, 0.4):
         logits, book, noise = dvae_inputs(draw, 2, 5, 3, 2, 4)
-        codes = part(student(logits, book, tau, noise), 0)
+        codes = part(student(logits, book, tau, noise), 0, of=2)
         want = torch.einsum("bkhw,kd->bdhw", ((logits + noise) / tau).softmax(dim=1), book)
         if codes.shape != want.shape:
             student.wrong("codes have the shape (B, D, h, w).")
@@ -360,7 +360,7 @@ def test_dvae_codes(student: Student, draw: Draw) -> None:
 def test_dvae_kl(student: Student, draw: Draw) -> None:
     for k in (3, 6):
         logits, book, noise = dvae_inputs(draw, 2, k, 3, 2, 3, 2.0)
-        kl, log_q = part(student(logits, book, 0.5, noise), 1), logits.log_softmax(dim=1)
+        kl, log_q = part(student(logits, book, 0.5, noise), 1, of=2), logits.log_softmax(dim=1)
         want = (log_q.exp() * log_q).sum(dim=1).mean() + torch.tensor(float(k)).log()
         if kl.shape != () or not torch.allclose(kl.float(), want, atol=1e-4, rtol=1e-3):
             student.wrong("the second result is not KL(softmax(logits) || uniform), the mean over places and images.")

@@ -14,10 +14,10 @@ from sslcourse.data.masks import blockwise_mask
 from sslcourse.nn.mini_mae import MiniMAE
 
 
-def part(result: object, place: int, kind: type = Tensor) -> Tensor:
-    """One of several results of the student, or an empty tensor where there is none."""
-    found = result[place] if isinstance(result, tuple | list) and len(result) > place else None
-    return found if isinstance(found, kind) else torch.empty(0)  # type: ignore[return-value]
+def part(result: object, place: int, of: int = 3) -> Tensor:
+    """One of the student's `of` results, or an empty tensor where there is none."""
+    found = result[place] if isinstance(result, tuple | list) and len(result) == of else None
+    return found if isinstance(found, Tensor) else torch.empty(0)
 
 
 def visible(student: Student, result: object, x: Tensor, ratio: float, noise: Tensor) -> None:
