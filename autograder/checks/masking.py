@@ -35,8 +35,13 @@ def orders(draw: Draw, b: int, n: int) -> Tensor:
     return torch.stack([draw.permutation(n) for _ in range(b)])
 
 
+def backwards(b: int, n: int) -> Tensor:
+    """(b, n) int64: an order that is its own inverse."""
+    return torch.arange(n).flip(0).expand(b, n)
+
+
 def hidden(draw: Draw, b: int, n: int, most: int = 0) -> Tensor:
-    """(b, n) bool, neither all nor nothing, image i hides 1 + i (or up to `most`) patches at places of its own."""
+    """(b, n) bool, image i hides 1 + i (or up to `most`) patches at places of its own."""
     counts = [1 + i % (most or n - 1) for i in range(b)]
     return torch.stack([draw.permutation(n) < count for count in counts])
 
