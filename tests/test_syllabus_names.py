@@ -49,7 +49,7 @@ segment.prompts         fourier_point_embed     xy size G
 segment.losses          focal_dice              logits gt
 segment.losses          min_over_masks          logits gt iou_pred
 segment.masks           stability_score         logits threshold delta
-segment.automatic       amg_postprocess         model answers crop image limits
+segment.automatic       amg_postprocess         boxes iou stability crop image min_iou min_stability max_overlap
 segment.rle             mask_to_rle             mask
 segment.tiny_vit        decoupled_distill       student teacher images
 segment.fastsam         proto_masks             coef proto boxes size

@@ -7,6 +7,7 @@ A mask is brought to the size of the image to judge it, and once more at the end
 resolution is kept. So nothing has to be compressed on the way, and memory does not grow with the image.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
@@ -89,6 +90,51 @@ class Thresholds:
     mask: float = 0.0
     """Logit above which a pixel is in the mask."""
 
+    @property
+    def lowest(self) -> tuple[float, float]:
+        """The limits of predicted IoU and stability as numbers that nothing is below where there is no filter."""
+        return self.pred_iou if self.pred_iou > 0 else -math.inf, self.stability
+
+
+def amg_stays(
+    boxes: Tensor,
+    iou: Tensor,
+    stability: Tensor,
+    crop: Tensor,
+    image: Tensor,
+    min_iou: float,
+    min_stability: float,
+) -> Tensor:
+    """Which masks are good and whole, (K,) bool; arguments as in `amg_postprocess`."""
+    return (iou > min_iou) & (stability >= min_stability) & ~boxes_near_crop_edge(boxes, crop, image)
+
+
+def amg_postprocess(
+    boxes: Tensor,
+    iou: Tensor,
+    stability: Tensor,
+    crop: Tensor,
+    image: Tensor,
+    min_iou: float,
+    min_stability: float,
+    max_overlap: float,
+) -> Tensor:
+    """Which of K masks stay: the good ones that the crop does not cut, and of every object the best.
+
+    Args:
+        boxes: (K, 4) x1 y1 x2 y2, in pixels of the crop.
+        iou, stability: (K,) predicted IoU and stability.
+        crop, image: (4,) boxes of what the model saw and of the whole image, in pixels of the image.
+        min_iou: predicted IoU above which a mask stays.
+        min_stability: stability from which on it stays.
+        max_overlap: IoU of boxes above which the mask of the lower predicted IoU goes.
+
+    Returns:
+        (K',) int64 indices, by descending predicted IoU.
+    """
+    stays = amg_stays(boxes, iou, stability, crop, image, min_iou, min_stability).nonzero().flatten()
+    return stays[nms(boxes[stays].float(), iou[stays].float(), max_overlap)]
+
 
 def amg_filter(
     model: PointModel, low_res: Tensor, iou: Tensor, points: Tensor, crop: Tensor, image: Tensor, limits: Thresholds
@@ -102,26 +148,25 @@ def amg_filter(
     """
     n_masks = iou.shape[1]
     flat, score, asked = low_res.flatten(0, 1), iou.flatten(), points.repeat_interleave(n_masks, dim=0)
-    if limits.pred_iou > 0:
-        good = score > limits.pred_iou
-        flat, score, asked = flat[good], score[good], asked[good]
+    good = score > limits.lowest[0]
+    flat, score, asked = flat[good], score[good], asked[good]
     logits = model.upscale(flat[:, None])[:, 0]
     stability = stability_score(logits, limits.mask, limits.delta)
     boxes = box_of(logits > limits.mask).long()
-    stays = ~boxes_near_crop_edge(boxes, crop, image)
-    if limits.stability > 0:
-        stays &= stability >= limits.stability
-    return Candidates(flat, boxes, score, stability, asked)[stays]
+    found = Candidates(flat, boxes, score, stability, asked)
+    return found[amg_stays(boxes, score, stability, crop, image, *limits.lowest)]
 
 
-def amg_postprocess(
+def amg_candidates(
     model: PointModel,
     answers: Iterable[tuple[Tensor, Tensor, Tensor]],
     crop: Tensor,
     image: Tensor,
     limits: Thresholds,
 ) -> Candidates:
-    """Filter the answers to all points of a grid, then keep one mask of each object, the best first.
+    """The masks that stay of the answers to all points of a grid, best first.
+
+    A batch is filtered when it comes, so that bad masks take no memory; filtering them once more changes nothing.
 
     Args:
         answers: (low_res, iou, points) of each batch, see `amg_filter`.
@@ -130,7 +175,7 @@ def amg_postprocess(
         by descending predicted IoU; boxes and points in pixels of the crop.
     """
     kept = Candidates.cat([amg_filter(model, *answer, crop, image, limits) for answer in answers])
-    return kept[nms(kept.boxes.float(), kept.iou.float(), limits.nms)]
+    return kept[amg_postprocess(kept.boxes, kept.iou, kept.stability, crop, image, *limits.lowest, limits.nms)]
 
 
 @dataclass(frozen=True)
@@ -224,7 +269,7 @@ class AutomaticMasks:
         image = torch.tensor([0, 0, size[1], size[0]])
         self.model.set_image(pixels[:, y1:y2, x1:x2])
         points = grid * torch.tensor([x2 - x1, y2 - y1])
-        kept = amg_postprocess(self.model, self._answers(points), crop, image, self.limits)
+        kept = amg_candidates(self.model, self._answers(points), crop, image, self.limits)
         masks = (self.model.upscale(low[None, None])[0, 0] > self.limits.mask for low in kept.low_res)
         moved = Candidates(
             low_res=kept.low_res[:, :0, :0].cpu(),
