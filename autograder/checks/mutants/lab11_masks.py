@@ -129,9 +129,27 @@ also_suppressed_by_suppressed: a mask that went suppresses others, too; only tho
 -         for j in kept:
 +         for j in [j for j in range(len(iou)) if stays[j] and iou[j] > iou[i]]:
 
-suppressed_by_filtered: a mask that was not good or not whole suppresses others.
+suppressed_by_filtered: a mask that is not good or not whole suppresses others: filter first, then suppress.
+-         if not stays[i]:
+-             continue
 -         for j in kept:
-+         for j in [j for j in range(len(iou)) if iou[j] > iou[i]]:
+-             first, last = torch.maximum(boxes[i, :2], boxes[j, :2]), torch.minimum(boxes[i, 2:], boxes[j, 2:])
+-             width, height = (last - first).clamp_min(0)
+-             area_i, area_j = ((boxes[k, 2:] - boxes[k, :2]).prod() for k in (i, j))
+-             if width * height / (area_i + area_j - width * height) > max_overlap:
+-                 break
+-         else:
+-             kept.append(i)
+-     return torch.tensor(kept, dtype=torch.long)
++         for j in kept:
++             first, last = torch.maximum(boxes[i, :2], boxes[j, :2]), torch.minimum(boxes[i, 2:], boxes[j, 2:])
++             width, height = (last - first).clamp_min(0)
++             area_i, area_j = ((boxes[k, 2:] - boxes[k, :2]).prod() for k in (i, j))
++             if width * height / (area_i + area_j - width * height) > max_overlap:
++                 break
++         else:
++             kept.append(i)
++     return torch.tensor([k for k in kept if stays[k]], dtype=torch.long)
 
 inclusive_boxes: areas of (x2 - x1 + 1)(y2 - y1 + 1) count the last pixel; here they do not.
 -             width, height = (last - first).clamp_min(0)
