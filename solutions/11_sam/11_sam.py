@@ -317,7 +317,7 @@ print("min_over_masks: the public checks pass")
 # - **three, minimum**: three masks, and your `min_over_masks`;
 # - **three, relaxed**: the minimum, plus a tenth of the mean.
 #
-# An answer is *found* when one of the masks has IoU above 0.9 with its disc.
+# A pixel is in the mask where its logit is above 0. An answer is *found* when one of the masks has IoU above 0.9 with its disc.
 
 # %% [markdown] id="text-prediction"
 # **Write down what you expect before you run anything below.** A wrong prediction costs nothing: being surprised is what
@@ -325,7 +325,7 @@ print("min_over_masks: the public checks pass")
 
 # %% nbgrader={"grade": false, "grade_id": "prediction", "locked": false, "schema_version": 3, "solution": true, "task": false} sslcourse={"role": "predict"}
 prediction = {
-    "one mask becomes": None,  # "whole", "part", "sub-part", or "a blur" of the three
+    "one mask becomes": None,  # "whole", "part" or "sub-part"
     "three, mean": None,  # how many of the 3 answers are found, on average over the runs: a number from 0 to 3
     "three, minimum": None,  # the same
     "three, relaxed": None,  # the same
@@ -344,7 +344,7 @@ predict("ambiguity", prediction)
 
 # %% nbgrader={"grade": true, "grade_id": "check-prediction", "locked": true, "points": 5, "schema_version": 3, "solution": false, "task": false} sslcourse={"role": "check", "of": "prediction"}
 assert None not in prediction.values(), "write down your prediction in the cell above, and run it first"
-becomes = ("whole", "part", "sub-part", "a blur")
+becomes = ("whole", "part", "sub-part")
 assert prediction["one mask becomes"] in becomes, f"one mask becomes one of {becomes}"
 for arm in ("three, mean", "three, minimum", "three, relaxed"):
     assert 0 <= prediction[arm] <= 3, f"'{arm}': a number of answers, from 0 to 3"
@@ -454,7 +454,7 @@ plt.show()
 # ### BEGIN SOLUTION
 # A full answer (5) compares the predictions with what was measured (or says what made the least sure one doubtful) and explains: one
 # mask, or the mean of three, minimises the average loss over what may be meant, which is best served by the part, nearest to both
-# others, though the whole is meant more often; three masks under the mean have the same loss and no reason to differ. Under the minimum
+# others, though the whole is meant more often (its probabilities are grey rings; only the cut at 1/2 makes it a disc); three masks under the mean have the same loss and no reason to differ. Under the minimum
 # the mask that is slightly better from the start wins, learns, and wins more; one that never wins gets no gradient and stays the noise
 # that it was: dead. A little of the mean draws every mask towards the compromise, near enough to some target to win once; from then on it
 # specialises. The cost: every mask is also drawn to the compromise, so masks become a little blurred or alike (with a large weight it
@@ -665,7 +665,7 @@ answer = sam.predict(points[0], labels[0], logits=True)
 fig, axes = plt.subplots(1, 3, figsize=(10, 3.8))
 for ax, logits, iou in zip(axes, answer.masks, answer.iou, strict=True):
     ax.imshow(picture.permute(1, 2, 0))
-    ax.imshow((logits > 0).float(), alpha=0.6, cmap="gray")
+    ax.contour((logits > 0).float(), [0.5], colors="white")
     ax.plot(*points[0, 0], "r+", markersize=12)
     ax.set_title(f"predicted IoU {iou:.2f}, stability {stability_score(logits):.2f}", fontsize=9)
     ax.axis("off")
@@ -697,9 +697,9 @@ kept = amg_postprocess(box_of(logits > 0), iou, stability, whole, whole, *limits
 masks = logits[kept] > 0
 numbers = sum(len(mask_to_rle(mask)["counts"]) for mask in masks)
 print(f"{len(logits)} masks, {len(kept)} stay: {numbers} run lengths instead of {masks.numel()} pixels")
-painted = picture.clone().float()
+painted, colours = picture.clone().float(), torch.Generator().manual_seed(0)
 for mask in sorted(masks, key=lambda mask: -mask.sum()):  # large ones first
-    painted[:, mask] = 0.3 * painted[:, mask] + 0.7 * 255 * torch.rand(3, 1)
+    painted[:, mask] = 0.3 * painted[:, mask] + 0.7 * 255 * torch.rand(3, 1, generator=colours)
 plt.imshow(torch.cat([picture.float(), painted], dim=-1).permute(1, 2, 0) / 255)
 plt.axis("off")
 plt.show()
