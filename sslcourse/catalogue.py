@@ -429,7 +429,7 @@ _ROWS = (
         chapter="10-clip",
         lab="10_clip",
     ),
-    Method("sam", "SAM", 11, "Kirillov et al.", 2023, "2304.02643", chapter="11-sam"),
+    Method("sam", "SAM", 11, "Kirillov et al.", 2023, "2304.02643", chapter="11-sam", lab="11_sam"),
     Method("fastsam", "FastSAM", 12, "Zhao et al.", 2023, "2306.12156"),
     Method("mobilesam", "MobileSAM", 12, "Zhang et al.", 2023, "2306.14289"),
     Method("hqsam", "HQ-SAM", 12, "Ke et al.", 2023, "2306.01567"),
