@@ -10,7 +10,7 @@ from torchvision.ops import batched_nms
 from benchmarks.harness import Pair, Row
 from sslcourse.data.shapes import Shapes
 from sslcourse.errors import InputError
-from sslcourse.segment.automatic import AutomaticMasks
+from sslcourse.segment.automatic import SMALL, AutomaticMasks
 from sslcourse.segment.files import load_tiny
 from sslcourse.segment.grids import point_grid
 from sslcourse.segment.predictor import Predictor
@@ -56,10 +56,10 @@ def loop_everything(predictor: Predictor, image: Tensor) -> Tensor:
     for batch in points.split(BATCH):
         low, iou = predictor.predict_low_res(batch[:, None], torch.ones(len(batch), 1, dtype=torch.long))
         logits, score = predictor.upscale(low).flatten(0, 1), iou.flatten()
-        keep = score > 0.88
+        keep = score > SMALL.pred_iou
         logits, score = logits[keep], score[keep]
         inner, outer = (logits > 1.0).sum((1, 2)), (logits > -1.0).sum((1, 2))
-        keep = inner / outer >= 0.95
+        keep = inner / outer >= SMALL.stability
         masks, score = logits[keep] > 0, score[keep]
         rows, columns = masks.any(2), masks.any(1)
         sides = [[r.nonzero() for r in axis] for axis in (columns, rows)]
@@ -71,12 +71,12 @@ def loop_everything(predictor: Predictor, image: Tensor) -> Tensor:
         scores.append(score)
         rles += loop_rle(masks)
     all_boxes, all_scores = torch.cat(boxes), torch.cat(scores)
-    keep = batched_nms(all_boxes, all_scores, torch.zeros(len(all_boxes)), 0.7)
+    keep = batched_nms(all_boxes, all_scores, torch.zeros(len(all_boxes)), SMALL.nms)
     return torch.stack([loop_mask(rles[i]) for i in keep.tolist()])
 
 
 def _ours() -> AutomaticMasks:
-    return AutomaticMasks(Predictor(load_tiny()), POINTS, BATCH)
+    return AutomaticMasks(Predictor(load_tiny()), POINTS, BATCH, limits=SMALL)
 
 
 def against_a_loop() -> Pair:

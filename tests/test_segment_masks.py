@@ -15,6 +15,7 @@ from sslcourse.segment.masks import (
     boundary,
     boundary_iou,
     boxes_near_crop_edge,
+    count_pixels,
     remove_small_regions,
     stability_score,
     to_xywh,
@@ -222,3 +223,18 @@ def test_boundary_iou() -> None:
     assert float(boundary_iou(a, a & ~a, 2)) == 0
     with pytest.raises(InputError, match="at least 1 pixel"):
         boundary_iou(a, b, 0)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (520, 16), (3, 300), (7, 9), (0, 8), (512, 512)])
+def test_words_of_eight_pixels_count_and_bound_as_pixels_do(size: tuple[int, int]) -> None:
+    height, width = size
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.rand(2, 3, height, width, generator=generator) < torch.tensor([0.001, 0.5, 1.1])[:, None, None]
+    assert torch.equal(count_pixels(masks), masks.flatten(-2).sum(dim=-1))
+    assert torch.equal(count_pixels(masks.mT), masks.flatten(-2).sum(dim=-1))
+    if not masks.numel():
+        return
+    for mask, box in zip(masks.flatten(0, 1), box_of(masks).flatten(0, 1), strict=True):
+        y, x = mask.nonzero(as_tuple=True)
+        expected = [x.min(), y.min(), x.max(), y.max()] if len(x) else [0, 0, 0, 0]
+        assert box.tolist() == [float(v) for v in expected]

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -184,13 +184,12 @@ def _prompted(
 def _everything(model: "Sam", pixels: "Tensor", options: Options) -> tuple["Tensor", list[float]]:
     import torch
 
-    from sslcourse.segment.automatic import AutomaticMasks, Thresholds
+    from sslcourse.segment.automatic import SMALL, AutomaticMasks, Thresholds
     from sslcourse.segment.predictor import Predictor
 
-    usual = (0.4, 0.6) if options.weights is None else (0.8, 0.9)
-    given = (options.min_iou, options.min_stability)
-    iou, stability = (b if a is None else a for a, b in zip(given, usual, strict=True))
-    limits = Thresholds(pred_iou=iou, stability=stability)
+    usual = SMALL if options.weights is None else Thresholds(pred_iou=0.8, stability=0.9)
+    given = {"pred_iou": options.min_iou, "stability": options.min_stability}
+    limits = replace(usual, **{name: value for name, value in given.items() if value is not None})
     found = AutomaticMasks(Predictor(model), options.grid, limits=limits)(pixels)
     masks = [record.mask for record in found]
     empty = torch.zeros(0, *pixels.shape[1:], dtype=torch.bool)

