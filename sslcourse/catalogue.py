@@ -334,6 +334,7 @@ _ROWS = (
         code="sslcourse.methods.dvae:DiscreteVAE",
         presets=("cpu", "imagenet"),
         lab="07_beit_mae",
+        chapter="07-beit-mae",
     ),
     Method(
         "beit",
@@ -345,6 +346,7 @@ _ROWS = (
         code="sslcourse.methods.beit:BEiT",
         presets=("cpu", "imagenet_vit_base"),
         lab="07_beit_mae",
+        chapter="07-beit-mae",
     ),
     Method(
         "mae",
@@ -356,6 +358,7 @@ _ROWS = (
         code="sslcourse.methods.mae:MAE",
         presets=("cpu", "pictures", "imagenet_vit_base"),
         lab="07_beit_mae",
+        chapter="07-beit-mae",
     ),
     Method(
         "simmim",

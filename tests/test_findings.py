@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.findings import clip_common, common, simclr_common
+from benchmarks.findings import clip_common, common, mae_common, simclr_common
 from benchmarks.findings.common import FOLDER, Finding, run
 
 RECORDS = sorted(FOLDER.glob("*.json"))
@@ -67,6 +67,7 @@ def test_script_makes_the_arms_of_its_record(path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(simclr_common, "BATCH", 16)
     monkeypatch.setattr(simclr_common, "STEPS", 2)
     monkeypatch.setattr(clip_common, "TEST", 50)
+    monkeypatch.setattr(mae_common, "STEPS", 2)
     for name, value in SMALL.get(path.stem, {}).items():
         monkeypatch.setattr(script, name, value)
     values = script.measure(0)
@@ -112,3 +113,41 @@ def test_entropies_of_known_answers() -> None:
     assert entropies(one_hot) == pytest.approx((0.0, math.log(4)), abs=1e-6)  # each image its own output
     assert entropies(one_hot[:1].expand(3, -1)) == pytest.approx((0.0, 0.0), abs=1e-6)  # one output
     assert entropies(torch.full((3, 4), 0.25)) == pytest.approx((math.log(4),) * 2)  # uniform
+
+
+def test_shares_of_known_masks() -> None:
+    """A tall block of 4 x 2 inside 6 x 6: nothing of it is enclosed; 8 of the 12 sides of its outline are upright."""
+    from benchmarks.findings.beit_masks import shares
+
+    mask = torch.zeros(1, 6, 6, dtype=torch.bool)
+    mask[0, 1:5, 2:4] = True
+    assert shares(mask) == pytest.approx((8 / 36, 0.0, 8 / 12))
+    assert shares(mask.transpose(1, 2)) == pytest.approx((8 / 36, 0.0, 4 / 12))
+    corner = torch.zeros(1, 6, 6, dtype=torch.bool)
+    corner[0, :2, :2] = True
+    assert shares(corner) == pytest.approx((4 / 36, 1 / 4, 0.5))  # the border has nothing to copy from
+
+
+def test_codebook_of_the_chapter_is_complete() -> None:
+    from benchmarks.findings import dvae_codebook
+
+    data = json.loads((FOLDER / "curves" / "dvae_codebook.json").read_text())
+    patches, images = torch.tensor(data["patches"]), torch.tensor(data["images"])
+    assert len(patches) == data["vocabulary"] >= data["used"] > 1
+    assert images.shape[:2] == (2, dvae_codebook.SHOWN)
+    assert 0 <= min(patches.min(), images.min()) <= max(patches.max(), images.max()) <= 255
+    assert 0 < data["unexplained"] < 1
+
+
+def test_codebook_of_a_fresh_dvae() -> None:
+    from benchmarks.findings.dvae_codebook import record
+    from sslcourse import methods
+    from sslcourse.data import Shapes
+    from sslcourse.methods.dvae import DiscreteVAE
+
+    model = methods.build(DiscreteVAE, DiscreteVAE.PRESETS["cpu"])
+    images = Shapes("test", size=32).as_images(4).images
+    found = record(model, images)
+    assert torch.equal(torch.tensor(found["images"][0], dtype=torch.uint8), images.permute(0, 2, 3, 1))
+    assert torch.tensor(found["patches"]).shape == (128, 4, 4, 3)
+    assert 1 <= found["used"] <= 128
