@@ -1,6 +1,5 @@
 """What the findings on masked autoencoders share: a small MAE, a short run, and what is asked of its encoder."""
 
-import time
 from dataclasses import replace
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,13 +22,7 @@ DECODER: dict[str, Any] = {"decoder_dim": 48, "decoder_depth": 1, "decoder_heads
 
 
 class Small(MAE):
-    """MAE with an encoder of two blocks and a decoder of one.
-
-    Attributes:
-        seconds: of CPU time that its training took.
-    """
-
-    seconds = 0.0
+    """MAE with an encoder of two blocks and a decoder of one."""
 
     def __init__(self, config: MAE.Config) -> None:
         shape = VIT | {"patch_size": VITS[config.backbone][3], "mask_token": config.encoder_mask_tokens}
@@ -67,10 +60,8 @@ def config(seed: int, backbone: str, **changes: Any) -> MAE.Config:
 def trained(settings: MAE.Config, data: Images) -> Small:
     """A network after training; initial weights, images and views depend on the seed only."""
     model: Small = methods.build(Small, settings)
-    start = time.process_time()
     with TemporaryDirectory() as folder:
         train.fit(model, data, settings, folder, progress=False)
-    model.seconds = time.process_time() - start
     return model
 
 
