@@ -230,8 +230,9 @@ def test_stability_settings(student: Student, draw: Draw) -> None:
     student.same(draw.normal(2, 8, 8) * 2, threshold=-0.6)
 
 
-@worth(1, "stability_score", "empty masks, full masks, logits on the cut, 1e4; inputs stay as they are")
+@worth(1, "stability_score", "empty masks, full masks, one pixel, logits on the cut, 1e4; inputs stay as they are")
 def test_stability_edges(student: Student, draw: Draw) -> None:
+    student.same(torch.cat([draw.normal(1, 1) + 9, draw.normal(1, 4) - 9], dim=1))
     student.same(torch.stack([draw.normal(4, 4) - 9, draw.normal(4, 4) + 9, draw.normal(4, 4) * 1e4]))
     student.same(draw.integers(-3, 4, 6, 6).float())
     student.pure(draw.normal(2, 4, 4))
