@@ -121,8 +121,7 @@ def siglip_loss(img: Tensor, txt: Tensor, t: Tensor | float = 10.0, b: Tensor | 
     """SigLIP's loss: N * N yes-or-no questions.
 
     img, txt: (N, D) float embeddings of any length; row i of img belongs to row i of txt.
-    t: factor of the cosines, > 0.   b: added to them.
-    returns: scalar, the sum over all pairs divided by N; finite for t = 1e4.
+    t: factor of the cosines, > 0.   b: added after that.   returns: scalar, the sum over all pairs divided by N.
 
     Example: img = [[3, 0], [0, 1]], txt = [[1, 0], [1, 1]], t = 2, b = -1. The logits 2 * cosine - 1 are
     [[1, 0.414], [-1, 0.414]], the four terms [[0.313, 0.921], [0.313, 0.507]]. Loss 2.055 / 2 = 1.028.
@@ -170,8 +169,7 @@ def gather_negatives(parts: list[Tensor], rank: int) -> tuple[Tensor, Tensor]:
     parts: W tensors (N, D), of processes 0, 1, ..., W - 1.   rank: whose turn it is, in 0 ... W - 1.
     returns: candidates (W * N, D) in the order of the processes, with their gradient; labels (N,) int64, the rows of the own ones.
 
-    Example: W = 2 processes with N = 2 numbers each, parts = [[[1], [2]], [[3], [4]]], rank = 1
-    ->  candidates [[1], [2], [3], [4]], labels [2, 3]
+    Example: parts = [[[1], [2]], [[3], [4]]] (W = N = 2), rank = 1  ->  candidates [[1], [2], [3], [4]], labels [2, 3]
     """
     ### BEGIN SOLUTION
     n = len(parts[0])
@@ -569,8 +567,8 @@ for b in (0, -10):
     print(f"b = {b}: predicted {prediction[f'share at b = {b}']}, measured {result[f'share at b = {b}']:.4f}; loss {siglip_loss(*z, 10.0, float(b)):.1f}")
 
 # %% [markdown] id="text-processes"
-# Before C, your `gather_negatives` at work: two processes with 512 pairs each. The mean of their losses is the loss of
-# the whole batch, and neither process computes more than half of the logits twice.
+# Before C, your `gather_negatives` at work: two processes with 512 pairs each. Each compares its own with
+# all candidates, and the mean of their losses is the loss of the whole batch.
 
 # %% id="processes" sslcourse={"role": "experiment"}
 from sslcourse.losses.clip import clip_loss_local
@@ -681,7 +679,7 @@ plt.show()
 # that recognises most new pairs. B: at b = 0 every pair pulls with about 1/2, so the share is N / N^2 = 1 / 1024; at b = -10
 # the negatives pull with e^-10 each, 1024 of them a positive: 1 / (1 + 1023 * e^-10 * a little) is above 0.9. C: words fall below the line, unlike the large CLIP in
 # the paper: this one has only ever read shapes together with a colour, its text directions hold colour, and a sketch has none; the labelled classifiers learned to
-# leave colour out. 3: right, but without the figure or without numbers. 0: repeats the numbers only.
+# leave colour out. (Three reference models make an uncertain line; whoever says so has understood it.) 3: right, but without the figure or without numbers. 0: repeats the numbers only.
 # ### END SOLUTION
 
 # %% [markdown] id="text-twin"
