@@ -212,7 +212,9 @@ def is_stub(source: str, stub: str) -> bool:
 
 
 def _is_empty(function: ast.FunctionDef) -> bool:
+    """Whether a function does nothing; the `super().__init__()` that a stub comes with is nothing."""
     body = [s for s in function.body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
+    body = [s for s in body if ast.unparse(s) != "super().__init__()"]
     return all(isinstance(s, ast.Pass) or (isinstance(s, ast.Raise) and "NotImplemented" in ast.dump(s)) for s in body)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from autograder.compare import Part, Step
+from autograder.compare import Part, Step, difference
 from autograder.rubric import Draw, worth
 from autograder.student import Student
 
@@ -121,19 +121,28 @@ def test_siglip_edges(student: Student, draw: Draw) -> None:
 # -------------------------------------------------------------------------------------------- gather_negatives
 
 
+def two(student: Student, parts: list[Tensor], rank: int) -> list[object]:
+    """The two results, whatever they are."""
+    got = student(parts, rank)
+    if not isinstance(got, tuple | list) or len(got) != 2:
+        student.wrong("return two tensors: the candidates and the labels.")
+    return list(got)
+
+
 @worth(2, "gather_negatives", "the candidates of all processes, in their order")
 def test_gather_candidates(student: Student, draw: Draw) -> None:
-    student.same([draw.normal(3, 4) for _ in range(3)], 1)
-    student.same([draw.normal(2, 5) for _ in range(4)], 3)
+    for w, n, rank in ((3, 3, 1), (4, 2, 3)):
+        parts = [draw.normal(n, 4) for _ in range(w)]
+        if wrong := difference(two(student, parts, rank)[0], torch.cat(parts), "as its first result it returned"):
+            student.wrong(wrong)
 
 
 @worth(2, "gather_negatives", "the labels: rows of the own ones, int64")
 def test_gather_labels(student: Student, draw: Draw) -> None:
     for rank in range(3):
-        parts = [draw.normal(2, 3) for _ in range(3)]
-        _, labels = student.same(parts, rank)
-        if not torch.equal(torch.cat(parts)[labels], parts[rank]):
-            student.wrong("the rows that the labels name are not the own embeddings.")
+        parts, own = [draw.normal(2, 3) for _ in range(3)], torch.arange(2 * rank, 2 * rank + 2)
+        if wrong := difference(two(student, parts, rank)[1], own, "as its second result it returned"):
+            student.wrong(wrong)
 
 
 @worth(1, "gather_negatives", "the gradient reaches every process")

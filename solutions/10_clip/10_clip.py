@@ -397,7 +397,7 @@ def effective_robustness(acc_id: float, acc_ood: float, fit: Tensor) -> float:
 # %% nbgrader={"grade": true, "grade_id": "check-effective_robustness", "locked": true, "points": 9, "schema_version": 3, "solution": false, "task": false} sslcourse={"role": "check", "of": "effective_robustness"}
 fit = torch.tensor([[0.5, 0.3], [0.7, 0.5], [0.9, 0.75]])
 above = effective_robustness(0.8, 0.7, fit)
-assert isinstance(above, float), f"return a float (.item()), not a {type(above).__name__}"
+assert type(above) is float, f"return a Python float (.item()), not a {type(above).__name__}"
 assert abs(above - 0.0988) < 1e-3, (
     f"expected 0.099, got {above:.3f}. 0.071: a line through raw accuracies. 0.070: the model itself is among the references. -0.224: without and with "
     "shift are swapped in the fit. 0.054: a line through the origin, without c. 0.437: a difference of logits. -0.099: the sign."
