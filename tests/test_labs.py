@@ -17,7 +17,7 @@ import pytest
 
 from autograder.answers import COURSE, percent_cells, solution_sources
 from autograder.labs import dumps, generate, lab_names, source_notebook
-from autograder.notebook import Exercise, Lab, ROLES, is_stub, read_lab
+from autograder.notebook import ROLES, Exercise, Lab, is_stub, read_lab
 from autograder.policy import preamble_imports
 from autograder.rubric import Right, Wrong, answers_of, import_answers
 from sslcourse.lab import hints

@@ -698,7 +698,7 @@ def play(text, image):
     if not templates:
         return "a template has one {} in the place of the name"
     logits = prompt_logits(z_unseen, zero_shot_weights(clip.text, names, templates), clip.scale)
-    print(f"{len(templates)} templates: {(logits.argmax(dim=1) == truth).float().mean():.3f} right. This image shows a {names[truth[image]]}:")
+    print(f"{len(templates)} templates: {(logits.argmax(dim=1) == truth).float().mean():.3f} right. What is shown: {names[truth[image]]}")
     for p, i in zip(*logits[image].softmax(dim=0).topk(3), strict=True):
         print(f"{'#' * round(30 * p.item()):30} {p:.2f} {names[i]}")
     return Image.fromarray(unseen.images[image].permute(1, 2, 0).numpy()).resize((128, 128))
