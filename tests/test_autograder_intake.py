@@ -64,6 +64,12 @@ def take_in(raw: bytes) -> None:
         literal(source, "prediction")
 
 
+def test_a_class_that_only_calls_super_is_empty() -> None:
+    init, forward = "    def __init__(self):\n        super().__init__()\n", "    def forward(self, x):\n        "
+    assert is_stub(f"class A:\n{init}        raise NotImplementedError\n{forward}raise NotImplementedError\n", "")
+    assert not is_stub(f"class A:\n{init}        raise NotImplementedError\n{forward}return x\n", "")
+
+
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(notebooks)
 def test_any_notebook(notebook: object) -> None:
