@@ -13,6 +13,7 @@ from benchmarks.findings.common import FOLDER, Finding, run
 
 RECORDS = sorted(FOLDER.glob("*.json"))
 SMALL = {  # what else makes a script short
+    "clip_batch": {"TRAIN": 60, "SEEN": 256, "AMONG": 25},
     "clip_shift": {"TRAIN": 100, "STEPS": 4, "SSL_STEPS": 2},
     "data_engine": {"SCENES": 2, "STEPS": 1, "TEST": 2},
     "sam_ambiguity": {"STEPS": 20},

@@ -92,7 +92,7 @@ def trained(loss: str, batch: int, seed: int, data: Pairs) -> tuple[Towers, list
         torch.manual_seed(mix(seed, 2))
         start = math.log(10) if sigmoid else math.log(1 / 0.07)
         model = Towers(data.train.shape[1], data.vocabulary, start, -10.0)
-    optimizer = torch.optim.AdamW(model.parameters(), LR[loss], betas=(0.9, 0.95), weight_decay=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), LR[loss], betas=(0.9, 0.95), weight_decay=0.0, fused=True)
     g, steps, curve = step_generator(mix(seed, 3), 0), SEEN // batch, []
     rows = torch.randint(len(data.train), (steps, batch), generator=g)
     which = torch.randint(data.train_ids.shape[1], (steps, batch), generator=g)
