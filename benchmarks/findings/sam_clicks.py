@@ -10,7 +10,7 @@ from sslcourse.segment.files import load_tiny
 from sslcourse.segment.scenes import draw_scenes
 from sslcourse.segment.scoring import box_ious, click_ious
 
-PRESET, SCENES, CLICKS = "captions", 40, 9
+PRESET, SCENES, CLICKS = "captions", 30, 9
 PARTS = ("whole", "emblem", "dot")
 
 
