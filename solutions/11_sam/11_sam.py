@@ -664,6 +664,11 @@ for i, block in enumerate(blocks):
 prompts.fourier_point_embed = fourier_point_embed
 
 # %% id="click" sslcourse={"role": "experiment"}
+if USE_REFERENCE:
+    from sslcourse.segment.automatic import amg_postprocess
+    from sslcourse.segment.masks import stability_score
+    from sslcourse.segment.rle import mask_to_rle
+
 sam = Predictor(model).set_image(picture)
 answer = sam.predict(points[0], labels[0], logits=True)
 same = ((answer.masks > 0) == theirs.masks).float().mean()
@@ -691,11 +696,6 @@ plt.show()
 # pass. How many masks came, how many stay, and how many numbers does your `mask_to_rle` need for them?
 
 # %% id="everything" sslcourse={"role": "experiment"}
-if USE_REFERENCE:
-    from sslcourse.segment.automatic import amg_postprocess
-    from sslcourse.segment.masks import stability_score
-    from sslcourse.segment.rle import mask_to_rle
-
 from sslcourse.segment.grids import point_grid
 from sslcourse.segment.mask_prompts import box_of
 
