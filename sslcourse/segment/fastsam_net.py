@@ -111,7 +111,7 @@ class Everything(NamedTuple):
 
 
 @torch.no_grad()
-def find_all(model: FastNet, image: Any, *, score: float = 0.3, nms_iou: float = 0.7, most: int = 100) -> Everything:
+def find_all(model: FastNet, image: Any, *, score: float = 0.3, nms_iou: float = 0.5, most: int = 100) -> Everything:
     """Everything in an image, in one pass.
 
     Args:

@@ -18,6 +18,11 @@ from sslcourse.methods.clip import CLIP
 from sslcourse.segment.grounded import Grounding, ground_boxes
 from sslcourse.segment.resize import resize_longest, to_pixels
 
+LIMITS = {
+    "box_threshold": 0.2,
+    "text_threshold": 0.15,
+    "nms_iou": 0.5,
+}  # a small model is less sure than Grounding DINO
 SCALE = 2  # the CLIP sees half of the detector's resolution
 
 
@@ -114,7 +119,7 @@ def find_text(model: TextToBox, image: Any, text: str, **limits: Any) -> Groundi
         model: a trained `TextToBox`.
         image: what `to_pixels` takes.
         text: phrases, separated by full stops: "red star. blue ring".
-        limits: `box_threshold`, `text_threshold` and `nms_iou` of `ground_boxes`.
+        limits: `box_threshold`, `text_threshold` and `nms_iou` of `ground_boxes` in place of `LIMITS`.
     """
     phrases = [phrase.strip().lower() for phrase in text.split(".") if phrase.strip()]
     if not phrases:
@@ -124,7 +129,7 @@ def find_text(model: TextToBox, image: Any, text: str, **limits: Any) -> Groundi
     tokens = model.eval().read(phrases)
     logits, boxes = model(model.features(small[None]), tokens.features)
     side = (model.image_size, model.image_size)
-    found = ground_boxes(logits[0], boxes[0], tokens.words, side, **({"nms_iou": 0.5} | limits))
+    found = ground_boxes(logits[0], boxes[0], tokens.words, side, **(LIMITS | limits))
     ratio = found.boxes.new_tensor([pixels.shape[2] / small.shape[2], pixels.shape[1] / small.shape[1]] * 2)
     limit = found.boxes.new_tensor([pixels.shape[2], pixels.shape[1]] * 2)
     return Grounding(
