@@ -21,7 +21,7 @@ from sslcourse.zoo.weights import SHIPPED, shipped
 
 FOLDER = Path(__file__).parent.parent / "weights"
 KEPT, PAGE = FOLDER / "results.json", FOLDER / "README.md"
-SCENES = 200  # that the segmenter is scored on
+SCENES, FEWER = 200, 100  # that the tiny SAM is scored on, and its relatives
 
 
 def words(name: str, coco: str | None) -> list[Result]:
@@ -50,7 +50,7 @@ def clicks_and_boxes(name: str, packs: Sequence[str] = ()) -> list[Result]:
     from sslcourse.segment.train import PARTS
 
     model = load_tiny(name=name)
-    scenes = draw_scenes(SCENES, "test", presets=("captions",))
+    scenes = draw_scenes(SCENES if name == "tiny_sam" else FEWER, "test", presets=("captions",))
     table = []
     for part, what in enumerate(PARTS):
         oracle, chosen = click_ious(model, scenes, part, clicks=3)
@@ -80,7 +80,7 @@ def everything(name: str) -> list[Result]:
     from sslcourse.segment.scenes import draw_scenes
     from sslcourse.segment.train import PARTS
 
-    model, scenes = cast(FastNet, load_small(name=name)), draw_scenes(SCENES, "test")
+    model, scenes = cast(FastNet, load_small(name=name)), draw_scenes(FEWER, "test")
     table = []
     for part, what in enumerate(PARTS):
         each = everything_ious(model, scenes, part)
@@ -98,7 +98,7 @@ def words_to_masks(name: str) -> list[Result]:
     from sslcourse.segment.grounded_training import draw_named
     from sslcourse.segment.text_to_box import TextToBox
 
-    boxes, masks = text_ious(cast(TextToBox, load_small(name=name)), load_tiny(), draw_named(SCENES, "test"))
+    boxes, masks = text_ious(cast(TextToBox, load_small(name=name)), load_tiny(), draw_named(FEWER, "test"))
     return [
         mean_result("name, box: IoU", boxes, "objects"),
         mean_result("name, box of IoU 0.5 and more", (boxes >= 0.5).double(), "objects"),
@@ -117,7 +117,7 @@ def mattes(name: str, sample: str | None = None) -> list[Result]:
 
     model = cast(Matter, load_small(name=name))
     table = []
-    for who, errors in matte_errors(model, draw_scenes(SCENES, "test")).items():
+    for who, errors in matte_errors(model, draw_scenes(FEWER, "test")).items():
         table += [mean_result(f"composites, {who}: {what}", each, "scenes") for what, each in errors.items()]
     if sample:
         for who, errors in photograph_errors(model, sample).items():
