@@ -41,7 +41,7 @@ full: setup  ## run every test, the slow ones and all labs too
 test-gpu:  ## run the tests that need CUDA; with .venv if there is one, else with the Python at hand
 	$(or $(wildcard $(BIN)/python),python3) -m pytest -q -s -m gpu tests/gpu
 
-weights: setup  ## train the small models of weights/ again (three quarters of an hour)
+weights: setup  ## train the small models of weights/ again (an hour)
 	rm -rf runs/clip_shapes runs/mae_shapes
 	$(BIN)/sslcourse pretrain clip --data captions --out runs/clip_shapes
 	$(BIN)/python -m sslcourse.zoo.weights runs/clip_shapes weights/clip_shapes.safetensors

@@ -21,7 +21,7 @@ from sslcourse.segment.resize import resize_longest
 from sslcourse.segment.sam import Sam
 from sslcourse.segment.scoring import iou_of
 
-SIDE, SMALLEST, MOST, SEED = 128, 200, 60, 0  # pixels of a mask at that side from which on it counts; masks in all
+SIDE, SMALLEST, MOST, SEED = 128, 200, 30, 0  # pixels of a mask at that side from which on it counts; masks in all
 Segmenter = Callable[[Tensor, Tensor], Tensor]  # (3, H, W) uint8 and a box (4,) -> (H, W) bool
 
 
