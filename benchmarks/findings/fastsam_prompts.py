@@ -1,7 +1,7 @@
 """Time against the number of prompts: FastSAM finds everything once and then chooses, SAM decodes every prompt.
 
 The same image and points for both, who take turns within every repetition; the median over repetitions counts, encoder
-and everything else with it. Seconds depend on the machine; that SAM pays a good deal more for every prompt than FastSAM,
+and everything else with it. Seconds depend on the machine; that SAM pays far more for every prompt than FastSAM,
 which only looks masks up, does not.
 python -m benchmarks.findings.fastsam_prompts
 """
