@@ -232,8 +232,11 @@ def test_words_of_eight_pixels_count_and_bound_as_pixels_do(size: tuple[int, int
     masks = torch.rand(2, 3, height, width, generator=generator) < torch.tensor([0.001, 0.5, 1.1])[:, None, None]
     assert torch.equal(count_pixels(masks), masks.flatten(-2).sum(dim=-1))
     assert torch.equal(count_pixels(masks.mT), masks.flatten(-2).sum(dim=-1))
+    odd = masks[0, 1].clone().as_strided((1, height, width), (1, width, 1))  # as what is cut out of channels has
+    assert torch.equal(count_pixels(odd), masks[0, 1:2].flatten(-2).sum(dim=-1))
     if not masks.numel():
         return
+    assert torch.equal(box_of(odd)[0], box_of(masks[0, 1]))
     for mask, box in zip(masks.flatten(0, 1), box_of(masks).flatten(0, 1), strict=True):
         y, x = mask.nonzero(as_tuple=True)
         expected = [x.min(), y.min(), x.max(), y.max()] if len(x) else [0, 0, 0, 0]

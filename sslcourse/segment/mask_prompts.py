@@ -22,7 +22,9 @@ def box_of(mask: Tensor) -> Tensor:
 
 def _rows_and_columns(mask: Tensor) -> tuple[Tensor, Tensor]:
     """(..., H) and (..., W) bool: whether anything of a row or column is in the mask; eight pixels a machine word."""
-    if mask.shape[-1] % 8 or not mask.is_contiguous() or mask.storage_offset() % 8:
+    if not mask.is_contiguous() or any(
+        step % 8 for step in (*mask.stride()[:-1], mask.shape[-1], mask.storage_offset())
+    ):
         return mask.any(-1), mask.any(-2)
     words = mask.view(torch.int64)
     columns = torch.stack([some.sum(dim=-2) for some in words.split(255, dim=-2)]).view(torch.uint8)

@@ -22,7 +22,8 @@ def count_pixels(mask: Tensor) -> Tensor:
     as fast as to add pixels.
     """
     flat = mask.flatten(-2)
-    if not flat.numel() or flat.shape[-1] % (8 * _WORDS) or not flat.is_contiguous() or flat.storage_offset() % 8:
+    steps = (*flat.stride()[:-1], flat.storage_offset())
+    if not flat.numel() or flat.shape[-1] % (8 * _WORDS) or not flat.is_contiguous() or any(step % 8 for step in steps):
         return flat.sum(dim=-1)
     words = flat.view(torch.int64).unflatten(-1, (-1, _WORDS)).sum(dim=-1)
     return words.view(torch.uint8).sum(dim=-1)
