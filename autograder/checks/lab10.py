@@ -183,9 +183,9 @@ def test_module_logits(student: Student, draw: Draw) -> None:
     student.same_object(*TOWERS, load=weights(draw), steps=[Step(args=batch(draw, 4, 2))])
 
 
-@worth(2, "CLIP", "the scale")
+@worth(2, "CLIP", "the scale, without a limit")
 def test_module_scale(student: Student, draw: Draw) -> None:
-    for scale in (20.0, 0.3):
+    for scale in (20.0, 0.3, 150.0):
         steps = [Step(args=(draw.unit(3, 4), draw.unit(2, 4)))]
         student.same_object(*NOTHING, load={"logit_scale": log(scale)}, steps=steps)
 

@@ -58,7 +58,7 @@ hint()
 # \qquad s = \min(e^{\ell}, 100).$$
 #
 # The scale $s$, one over the temperature, is learned, and what is learned is its logarithm $\ell$ (`log_scale`). Beyond 100 it does not go:
-# take `clamp(max=math.log(100))` first and `exp()` then.
+# take `clamp(max=math.log(100))` first and `exp()` then. (The chapter writes $1/\tau$ for $s$, and $s_{ij}$ for the cosine of pair $i, j$.)
 
 # %% nbgrader={"grade": false, "grade_id": "clip_loss", "locked": false, "schema_version": 3, "solution": true, "task": false} sslcourse={"role": "exercise", "library": "sslcourse.losses.clip:clip_loss"}
 def clip_loss(img: Tensor, txt: Tensor, log_scale: Tensor) -> Tensor:
@@ -89,8 +89,8 @@ loss = clip_loss(img, txt, log_scale)
 assert isinstance(loss, Tensor), f"return a tensor, not a {type(loss).__name__}"
 assert loss.shape == (), f"return one number, yours has shape {tuple(loss.shape)}"
 assert abs(loss - 0.3701) < 1e-3, (
-    f"expected 0.370, got {loss:.3f}. 0.330: images ask only; 0.410: captions ask only; 0.740: a sum where the mean is meant. "
-    "1.210: not normalised. 0.543: log_scale is not exponentiated; 0.580: divided by the scale. 0.724: all labels are 0."
+    f"expected 0.370, got {loss:.3f}. 0.330: images ask only; 0.410: captions ask only, or txt is not normalised. 0.740: a sum where the mean is meant. "
+    "1.210: nothing is normalised; 0.816: img is not. 0.518: a softmax before F.cross_entropy, which has its own. 0.543: log_scale is not exponentiated; 0.580: divided by the scale. 0.724: all labels are 0."
 )
 assert loss.requires_grad, "no gradient comes through: build the loss from tensors, without .item() and detach()"
 loss.backward()
@@ -99,7 +99,7 @@ assert txt.grad is not None, "no gradient reaches the texts: is there a detach t
 assert log_scale.grad, "the scale is learned: let a gradient reach log_scale (no .item(), no math.exp)"
 near = torch.tensor([[1.0, 0.0], [0.98, 0.2]]), torch.tensor([[1.0, 0.0], [1.0, 0.1]])
 cold = clip_loss(*near, torch.tensor(5.0))
-assert abs(cold - 0.3760) < 1e-3, f"e^5 is 148, but the scale is 100 at most: expected 0.376, got {cold:.3f}. 0.312: not clamped"
+assert abs(cold - 0.3760) < 1e-3, f"e^5 is 148, but the scale is 100 at most: expected 0.376, got {cold:.3f}. 0.312: not clamped; 0.251: normalise each row (dim=1), not each column"
 assert clip_loss(img[:1], txt[:1], torch.tensor(10.0)) == 0, "one pair alone has nothing to be mistaken for: 0"
 assert clip_loss(*near, torch.tensor(4.6)).isfinite(), "exp of a logit of 100 is too large for float32: let F.cross_entropy do it"
 print("clip_loss: the public checks pass")
@@ -114,7 +114,7 @@ print("clip_loss: the public checks pass")
 # $$L = -\frac1N \sum_{i,j} \log \operatorname{sigmoid}\big( z_{ij}\, (t\, x_i^\top y_j + b) \big), \qquad z_{ij} = 1 \text{ for } i = j, \text{ else } -1.$$
 #
 # The factor $t$ multiplies as it is (no exponential here), the bias $b$ is added to every cosine after that. The sum of $N^2$ terms is divided
-# by $N$, not by $N^2$: $N$ questions have the answer yes.
+# by $N$, not by $N^2$: $N$ questions have the answer yes. (In the chapter, $z$ is called $y$, and $t$ is $1/\tau$.)
 
 # %% nbgrader={"grade": false, "grade_id": "siglip_loss", "locked": false, "schema_version": 3, "solution": true, "task": false} sslcourse={"role": "exercise", "library": "sslcourse.losses.clip:siglip_loss"}
 def siglip_loss(img: Tensor, txt: Tensor, t: Tensor | float = 10.0, b: Tensor | float = -10.0) -> Tensor:
@@ -140,7 +140,7 @@ assert isinstance(loss, Tensor), f"return a tensor, not a {type(loss).__name__}"
 assert loss.shape == (), f"return one number, yours has shape {tuple(loss.shape)}"
 assert abs(loss - 1.0277) < 1e-3, (
     f"expected 1.028, got {loss:.3f}. 0.514: divided by N * N; 2.055: not divided. 1.103: z is 0 off the diagonal, it is -1; "
-    "2.317: z multiplies the cosine only. 1.974: b is subtracted; 1.145: t multiplies b, too. 2.820: not normalised. "
+    "2.317: z multiplies the cosine only. 1.974: b is subtracted; 1.335: b is left out; 1.145: t multiplies b, too. 1.388: divided by t. 2.820: not normalised. "
     "0.410: only the pairs that belong together. 2.028: z has the wrong sign. 2.284: t is exponentiated."
 )
 default = siglip_loss(img, txt)
@@ -148,8 +148,9 @@ assert abs(default - 1.8631) < 1e-3, f"t is 10 and b is -10 when they are not gi
 pair = torch.tensor([[3.0, 4.0]])
 alone = siglip_loss(pair, pair, 1.0, 0.0)
 assert abs(alone - 0.3133) < 1e-3, f"one pair with cosine 1: expected 0.313, got {alone:.3f}. 0.127: normalise each row (dim=1), not each column"
-b = torch.tensor(-1.0, requires_grad=True)
-assert siglip_loss(img, txt, 2.0, b).requires_grad, "the bias is learned: let a gradient reach it"
+t, b = torch.tensor(2.0, requires_grad=True), torch.tensor(-1.0, requires_grad=True)
+assert siglip_loss(img, txt, 2.0, b).requires_grad, "the bias is learned: let a gradient reach it (no float(), no .item())"
+assert siglip_loss(img, txt, t, -1.0).requires_grad, "t is learned, too: let a gradient reach it (no float(), no .item())"
 assert siglip_loss(img, txt, 1e4, 0.0).isfinite(), "log(sigmoid) of a large negative number is log(0): use F.logsigmoid"
 print("siglip_loss: the public checks pass")
 
@@ -186,6 +187,8 @@ assert candidates.shape == (4, 1), f"2 processes with 2 embeddings each: expecte
 assert candidates.flatten().tolist() == [1, 2, 3, 4], f"in the order of the processes: expected [1, 2, 3, 4], got {candidates.flatten().tolist()}"
 assert labels.dtype == torch.int64, f"labels are rows, int64; yours are {labels.dtype}"
 assert labels.tolist() == [2, 3], f"process 1's own stand in rows [2, 3], yours {labels.tolist()}. [0, 1]: no offset; [1, 2]: the offset is rank * N"
+third = gather_negatives([torch.zeros(2, 1)] * 3, 2)[1].tolist()
+assert third == [4, 5], f"3 processes with 2 embeddings each: process 2's own stand in rows [4, 5], yours {third}. [6, 7]: rank * W where rank * N is meant"
 assert candidates.requires_grad, "the candidates have lost their gradient: no detach(), no new torch.tensor(...)"
 candidates.sum().backward()
 assert all(part.grad is not None for part in parts), "a gradient has to reach every process: no detach(), no new torch.tensor(...)"
@@ -199,7 +202,7 @@ print("gather_negatives: the public checks pass")
 # token ids. What the module adds are the two numbers that it learns itself:
 #
 # - `logit_scale`, the logarithm of the scale, a trained parameter of one number (shape `()`);
-# - `logit_bias`, SigLIP's $b$, a trained parameter as well, or `None` if no bias is asked for.
+# - `logit_bias`, SigLIP's $b$, a trained parameter of shape `()` as well, or `None` if no bias is asked for (0 is a bias, too: it is where learning starts).
 #
 # `encode_image` and `encode_text` return what the towers return, **not** normalised. `forward` normalises both and returns the logits
 # $e^{\ell} \cos(x_i, y_j)$, plus the bias where there is one: a row for each image, a column for each text. (The limit of 100
@@ -255,18 +258,26 @@ class CLIP(nn.Module):
 # %% nbgrader={"grade": true, "grade_id": "check-CLIP", "locked": true, "points": 12, "schema_version": 3, "solution": false, "task": false} sslcourse={"role": "check", "of": "CLIP"}
 model = CLIP(nn.Identity(), nn.Identity(), logit_scale=math.log(2))
 names = [name for name, _ in model.named_parameters()]
-assert names == ["logit_scale"], f"without a bias there is one parameter, logit_scale; yours are {names}"
+assert names == ["logit_scale"], f"without a bias there is one parameter, logit_scale; yours are {names}. []: only an nn.Parameter is learned"
 assert model.logit_scale.shape == (), f"logit_scale is one number of shape (), yours has shape {tuple(model.logit_scale.shape)}"
 logits = model(torch.tensor([[3.0, 0.0]]), torch.tensor([[1.0, 0.0], [1.0, 1.0]]))
 assert logits.shape == (1, 2), f"one image and two texts: expected (1, 2), got {tuple(logits.shape)}"
 assert torch.allclose(logits, torch.tensor([[2.0, 1.4142]]), atol=1e-3), (
-    f"expected [[2, 1.414]], got {[round(v, 3) for v in logits[0].tolist()]}. [6, 6]: not normalised. [0.693, 0.49]: the scale is not exponentiated."
+    f"expected [[2, 1.414]], got {[round(v, 3) for v in logits[0].tolist()]}. [6, 6]: not normalised; [1.414, 1.414]: "
+    "normalised over the columns (it is dim=1). [0.693, 0.49]: the scale is not exponentiated; [7.389, 5.225]: twice. [0.5, 0.354]: divided by it."
 )
 assert logits.requires_grad, "logit_scale is learned, so the logits carry a gradient: no .item(), no detach()"
 assert model.encode_image(torch.tensor([[3.0, 0.0]])).tolist() == [[3, 0]], "encode_image returns what the tower returns, not normalised"
+assert model.encode_text(torch.tensor([[3.0, 0.0]])).tolist() == [[3, 0]], "encode_text returns what the tower returns, not normalised"
+hot = CLIP(nn.Identity(), nn.Identity(), logit_scale=math.log(200))(torch.ones(1, 1), torch.ones(1, 1)).item()
+assert abs(hot - 200) < 0.1, f"scale 200 and cosine 1 make 200, got {hot:.1f}. 100: the limit belongs to the training, not in here"
 asked = CLIP(nn.Linear(3, 2), nn.EmbeddingBag(5, 2), logit_bias=-1.0)
-assert abs(asked.logit_scale - 2.6593) < 1e-3, f"when nothing is said, logit_scale starts at log(1 / 0.07) = 2.659, yours at {asked.logit_scale:.3f}"
-assert {"visual.weight", "visual.bias", "text.weight", "logit_bias"} <= set(asked.state_dict()), f"keep towers and bias by their names; yours: {list(asked.state_dict())}"
+assert abs(asked.logit_scale - 2.6593) < 1e-3, f"when nothing is said, logit_scale starts at log(1 / 0.07) = 2.659, yours at {asked.logit_scale.item():.3f}. -2.659: log(0.07); 14.286: the scale itself"
+assert {"visual.weight", "visual.bias", "text.weight"} <= set(asked.state_dict()), f"keep the towers as visual and text; yours: {list(asked.state_dict())}"
+assert isinstance(asked.logit_bias, nn.Parameter), f"a bias that is asked for is learned: an nn.Parameter, not a {type(asked.logit_bias).__name__}"
+assert asked.logit_bias.shape == (), f"logit_bias is one number of shape (), yours has shape {tuple(asked.logit_bias.shape)}"
+zero = CLIP(nn.Identity(), nn.Identity(), logit_bias=0.0)
+assert isinstance(zero.logit_bias, nn.Parameter), "logit_bias=0.0 asks for a bias that starts at 0: compare with None (`if logit_bias:` takes 0 for no bias)"
 logits = asked(torch.randn(4, 3), torch.tensor([[0, 1], [2, 3], [4, 4]]))
 assert logits.shape == (4, 3), f"4 images and 3 texts: expected (4, 3), got {tuple(logits.shape)}"
 far = CLIP(nn.Identity(), nn.Identity(), logit_scale=math.log(2), logit_bias=-1.0)(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 5.0]]))
@@ -316,15 +327,19 @@ def encode(texts):
 weights = zero_shot_weights(encode, ["dog", "cat"], ["a {}", "one {}"])
 assert isinstance(weights, Tensor), f"return a tensor, not a {type(weights).__name__}"
 assert weights.shape == (2, 2), f"D = 2 and C = 2: expected (2, 2), got {tuple(weights.shape)}"
+one = zero_shot_weights(lambda texts: torch.ones(len(texts), 3), ["cat", "dog"], ["a {}", "one {}", "the {}", "my {}"])
+assert one.shape == (3, 2), (
+    f"D = 3, 2 classes, 4 templates: expected (3, 2), got {tuple(one.shape)}. (2, 3): a row for each class, it is a column. "
+    "(4, 2): the mean is over D, (3, 4): over the classes; it is over the templates."
+)
 cat = [round(v, 3) for v in weights[:, 1].tolist()]
 assert cat == [0.707, 0.707], (
     f"classes dog, cat: the second column, of cat, is [0.707, 0.707], yours {cat}. [0.949, 0.316]: prompts are not normalised before the mean. [0.5, 0.5]: the mean is not "
-    "normalised. [0.447, 0.707]: a row for each class, it is a column. [-0.894, 0.447]: the classes changed places."
+    "normalised; [1.5, 0.5]: neither is. [-0.894, 0.447]: the classes changed places. [-0.316, 0.949]: the prompts of two classes are mixed (look at the order of the texts "
+    "before your reshape). [0.53, 0.781]: the last unit is taken over the classes, not over D."
 )
 dog = [round(v, 3) for v in weights[:, 0].tolist()]
-assert dog == [-0.894, 0.447], f"the column of dog is [-0.894, 0.447], yours {dog}"
-one = zero_shot_weights(lambda texts: torch.ones(len(texts), 3), ["cat", "dog"], ["a {}", "one {}", "the {}", "my {}"])
-assert one.shape == (3, 2), f"D = 3, 2 classes, 4 templates: expected (3, 2), got {tuple(one.shape)}"
+assert dog == [-0.894, 0.447], f"the column of dog is [-0.894, 0.447], yours {dog}. [-0.811, 0.585]: each prompt is a row, normalise dim=1"
 print("zero_shot_weights: the public checks pass")
 
 # %% [markdown] id="text-prompt_logits"
@@ -357,7 +372,9 @@ assert torch.allclose(logits, torch.tensor([[6.0, 8.0, 10.0]]), atol=1e-4), (
     "[60, 80, 100]: twice. [10, 10, 14]: normalised over the images (dim=0). Numbers that sum to 1: leave the softmax out."
 )
 assert torch.allclose(prompt_logits(img, W), torch.tensor([[60.0, 80.0, 100.0]]), atol=1e-3), "the scale is 100 when it is not given"
-assert prompt_logits(img, 2 * W, 1.0)[0, 2] == 2, "W is used as it is: do not normalise it again"
+assert abs(prompt_logits(img, 2 * W, 1.0)[0, 2] - 2) < 1e-4, "W is used as it is: do not normalise it again"
+two = [[round(v, 3) for v in row] for row in prompt_logits(torch.tensor([[3.0, 4.0], [0.0, 5.0]]), W, 10.0).tolist()]
+assert two == [[6, 8, 10], [0, 10, 8]], f"images [3, 4] and [0, 5]: expected [[6, 8, 10], [0, 10, 8]], got {two}. Every row has a length of its own: dim=1"
 assert prompt_logits(torch.zeros(1, 2), W).tolist() == [[0, 0, 0]], "an embedding of zeros scores 0, not NaN: F.normalize takes care of it"
 print("prompt_logits: the public checks pass")
 
@@ -400,11 +417,16 @@ above = effective_robustness(0.8, 0.7, fit)
 assert type(above) is float, f"return a Python float (.item()), not a {type(above).__name__}"
 assert abs(above - 0.0988) < 1e-3, (
     f"expected 0.099, got {above:.3f}. 0.071: a line through raw accuracies. 0.070: the model itself is among the references. -0.224: without and with "
-    "shift are swapped in the fit. 0.054: a line through the origin, without c. 0.437: a difference of logits. -0.099: the sign."
+    "shift are swapped in the fit. 0.054: a line through the origin, without c. 0.437: a difference of logits. -0.099: the sign. "
+    "0.226: the line is asked at acc_id, not at its logit; 0.290: what it answers is a logit, its sigmoid is missing. 0.125: m divides a mean by .var(), which divides by M - 1."
 )
 below = effective_robustness(0.8, 0.5, fit)
 assert abs(below + 0.1012) < 1e-3, f"at 0.5 the same model stands 0.101 under the line: expected -0.101, got {below:.3f}"
 assert abs(effective_robustness(0.6, 0.4, torch.tensor([[0.6, 0.4], [0.9, 0.8]]))) < 1e-4, "a model on the line has effective robustness 0"
+apart = effective_robustness(0.8, 0.7, torch.tensor([[0.5, 0.3], [0.6, 0.6], [0.7, 0.35], [0.9, 0.7]]))
+assert abs(apart - 0.1330) < 1e-3, (
+    f"references far from their line: expected 0.133, got {apart:.3f}. 0.103: the slope is a ratio of two standard deviations; 0.113: the line joins the first and the last."
+)
 print("effective_robustness: the public checks pass")
 
 # %% [markdown] id="text-predict"
@@ -705,7 +727,7 @@ def play(text, image):
 
 # %% [markdown] nbgrader={"grade": true, "grade_id": "open-question", "locked": false, "points": 15, "schema_version": 3, "solution": true, "task": false} sslcourse={"role": "open"}
 # ## 9. Open question
-# *Difficulty 4, importance 4, 15 minutes, 15 points. Graded 0 / 5 / 10 / 15.*
+# *Difficulty 4, importance 4, 20 minutes, 15 points. Graded 0 / 5 / 10 / 15.*
 #
 # A new model gains 5 points of accuracy over its predecessor on ImageNet-Sketch (drawings of the same 1000 classes) and 0 on ObjectNet (photographs of
 # everyday things from unusual viewpoints, in unusual places). Give **three** possible causes of this difference, and for each **one test** that would speak for it or against it:
