@@ -147,12 +147,13 @@ def test_focal_dice_gradient(student: Student, draw: Draw) -> None:
     student.same(draw.normal(2, 4, 4).requires_grad_(), targets(draw, 2, 4, 4), grad=True)
 
 
-@worth(1, "focal_dice", "logits of 1e4 stay finite; empty and full targets, float64; inputs stay as they are")
+@worth(1, "focal_dice", "large logits: right and finite; empty and full targets, float64; inputs stay as they are")
 def test_focal_dice_edges(student: Student, draw: Draw) -> None:
     for gt in (targets(draw, 2, 3, 5), torch.zeros(2, 3, 5), torch.ones(2, 3, 5)):
         found = student.outcome((draw.normal(2, 3, 5) * 1e4).requires_grad_(), gt, grad=True)
         if not all(isinstance(x, Tensor) and bool(x.isfinite().all()) for x in (found.value, *(found.grads or [None]))):
             student.wrong("logits of 1e4, or a target without ones or zeros, give inf or NaN in value or gradient.")
+    student.same(draw.normal(2, 3, 5) * 30, targets(draw, 2, 3, 5), reduction="none")  # where log(p + small) is cut
     double = student(Scattered(draw.normal(2, 3, 5, dtype=torch.float64)), targets(draw, 2, 3, 5).double())
     if not isinstance(double, Tensor) or double.dtype != torch.float64:
         student.wrong("float64 goes in, and something else comes out.")
