@@ -19,7 +19,8 @@ SMALL = {  # what else makes a script short
     "fastsam_prompts": {"REPEATS": 1},
     "grounded_errors": {"TEST": 3},
     "hq_boundaries": {"TEST": 2},
-    "mobile_distillation": {"STEPS": 2, "SCENES": 16, "TEST": 2},
+    "mobile_distillation": {"STEPS": 2, "COUPLED_STEPS": 2, "SCENES": 16, "TEST": 2},
+    "moco_momentum": {"STEPS": 2, "BATCH": 16},
     "sam_ambiguity": {"STEPS": 20},
     "sam_clicks": {"SCENES": 3},
     "sam_everything": {"SCENES": 1},
@@ -86,6 +87,8 @@ def test_first_seed_again(path: Path) -> None:
     """The first seed in full. Threads and CPUs sum in different orders, which moves kNN by a few images of 1,000."""
     script = importlib.import_module(f"benchmarks.findings.{path.stem}")
     record = Finding.load(path)
+    if "seconds" in record.metric:
+        pytest.skip("seconds are this machine's, and no test depends on them")
     assert record.setting == json.loads(json.dumps(script.setting())), "recorded with other settings"
     for arm, value in script.measure(record.seeds[0]).items():
         assert value == pytest.approx(record.arms[arm][0], abs=0.06), arm
