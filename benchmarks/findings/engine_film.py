@@ -58,20 +58,29 @@ def numbers(found: Round) -> dict[str, float]:
     }
 
 
-def film() -> dict[str, Any]:
-    """Scenes as pictures, and every round: its numbers with and without retraining, and the frames of every scene."""
-    scenes = draw_scenes(max(SHOWN) + 1, "test", presets=(PRESET,))[torch.tensor(SHOWN)]
-    pictures = []
-    for image in scenes.images[:, :3]:
+def shown_scenes() -> SceneMasks:
+    """The scenes of the film."""
+    return draw_scenes(max(SHOWN) + 1, "test", presets=(PRESET,))[torch.tensor(SHOWN)]
+
+
+def pictures() -> list[str]:
+    """These scenes as addresses that hold a PNG. They are drawn again for a page: a record keeps numbers only."""
+    told = []
+    for image in shown_scenes().images[:, :3]:
         file = io.BytesIO()
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(file, format="PNG", optimize=True)
-        pictures.append("data:image/png;base64," + base64.b64encode(file.getvalue()).decode())
-    told = []
+        told.append("data:image/png;base64," + base64.b64encode(file.getvalue()).decode())
+    return told
+
+
+def film() -> dict[str, Any]:
+    """Every round: its numbers with and without retraining, and the frames of every scene."""
+    scenes, told = shown_scenes(), []
     for (name, found, model), (_, alone, _) in zip(rounds(0, True), rounds(0, False), strict=True):
         shown = [frames(model, scenes[slice(i, i + 1)], ROUNDS[name]) for i in range(len(SHOWN))]
         told.append({"name": name, **numbers(found), "alone": numbers(alone), "scenes": shown})
     times = {"click": HOW.seconds_a_click, "object": HOW.seconds_an_object, "good": HOW.good, "patience": HOW.patience}
-    return {"size": scenes.size, "pictures": pictures, "annotator": times, "rounds": told}
+    return {"size": scenes.size, "annotator": times, "rounds": told}
 
 
 if __name__ == "__main__":

@@ -146,8 +146,10 @@ def click_to_segment(model: "Sam", images: Sequence[dict[str, Any]], still: "Fig
 
 
 def recorded(path: str | Path) -> dict[str, Any]:
-    """The film that `benchmarks.findings.engine_film` wrote."""
-    return dict(json.loads(Path(path).read_text(encoding="utf-8")))
+    """The film that `benchmarks.findings.engine_film` wrote, with its scenes, which are drawn again."""
+    from benchmarks.findings.engine_film import pictures
+
+    return {"pictures": pictures(), **json.loads(Path(path).read_text(encoding="utf-8"))}
 
 
 def engine_still(film: dict[str, Any]) -> "Figure":
