@@ -38,6 +38,7 @@ def images(seed: int) -> tuple[Images, Images]:
 def config(seed: int, method: Any = SimCLR, **changes: Any) -> Any:
     """The preset "cpu" of a method cut to `STEPS`, with other fields changed."""
     preset = method.PRESETS["cpu"]
+    changes = {"backbone": "convnet"} | changes  # what the first findings were recorded with
     return replace(preset, train=replace(preset.train, steps=STEPS, batch_size=BATCH, seed=seed), **changes)
 
 

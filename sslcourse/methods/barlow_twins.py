@@ -86,7 +86,7 @@ class BarlowTwins(nn.Module):
 _SIMCLR = SimCLR.PRESETS["cpu"]  # its views and optimiser, for `Shapes` on a CPU; not tuned
 BarlowTwins.PRESETS = {
     "cpu": BarlowTwins.Config(
-        "convnet", hidden=256, dim=256, lambd=0.02, augment=_SIMCLR.augment, train=replace(_SIMCLR.train, lr=4e-3)
+        "convnet_fast", hidden=256, dim=256, lambd=0.02, augment=_SIMCLR.augment, train=replace(_SIMCLR.train, lr=4e-3)
     ),
     # Section 2.2: LARS, lr 0.2 x batch / 256, batch 2048, 1000 epochs with 10 of warm-up, weight decay 1.5e-6.
     "imagenet_resnet50": BarlowTwins.Config(

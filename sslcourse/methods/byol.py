@@ -103,7 +103,7 @@ class BYOL(nn.Module):
 # chance.
 _SIMCLR = SimCLR.PRESETS["cpu"]  # its views and optimiser, for `Shapes` on a CPU; not tuned
 BYOL.PRESETS = {
-    "cpu": BYOL.Config("convnet", hidden=256, dim=128, m=0.98, augment=_SIMCLR.augment, train=_SIMCLR.train),
+    "cpu": BYOL.Config("convnet_fast", hidden=256, dim=128, m=0.98, augment=_SIMCLR.augment, train=_SIMCLR.train),
     # Section 3.2: LARS, lr 0.2 x batch / 256, batch 4096, 1000 epochs, decay 1.5e-6, tau 0.996.
     "imagenet_resnet50": BYOL.Config(
         train=TrainConfig(epochs=1000, batch_size=4096, optimizer="lars", lr=0.2, weight_decay=1.5e-6, warmup_epochs=10)

@@ -121,7 +121,7 @@ class Colorization(nn.Module):
 Colorization.PRESETS = {
     # For `Shapes` at 32 px on a CPU; not tuned.
     "cpu": Colorization.Config(
-        "convnet", step=20.0, enlarge=2,
+        "convnet_fast", step=20.0, enlarge=2,
         augment=Augment(32, scale=(0.5, 1.0), jitter_p=0.0, gray=0.0, blur=0.0),
         train=replace(SimCLR.PRESETS["cpu"].train, batch_size=128, lr=4e-3),
     ),

@@ -102,7 +102,7 @@ class ContextPrediction(nn.Module):
 ContextPrediction.PRESETS = {
     # For `Shapes` at 48 px on a CPU: patches of 14 px; not tuned.
     "cpu": ContextPrediction.Config(
-        "convnet", patch=14, gap=1, jitter=1, hidden=256, drop=0.5,
+        "convnet_fast", patch=14, gap=1, jitter=1, hidden=256, drop=0.5,
         augment=Augment(48, scale=(0.8, 1.0), jitter_p=0.0, gray=0.0, blur=0.0),
         train=replace(SimCLR.PRESETS["cpu"].train, batch_size=128, lr=4e-3),
     ),

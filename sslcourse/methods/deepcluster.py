@@ -136,7 +136,9 @@ class DeepCluster(nn.Module):
 
 _SIMCLR = SimCLR.PRESETS["cpu"]  # its views and optimiser, for `Shapes` on a CPU; not tuned
 DeepCluster.PRESETS = {
-    "cpu": DeepCluster.Config("convnet", 100, pca=64, augment=_SIMCLR.augment, train=replace(_SIMCLR.train, lr=4e-3)),
+    "cpu": DeepCluster.Config(
+        "convnet_fast", 100, pca=64, augment=_SIMCLR.augment, train=replace(_SIMCLR.train, lr=4e-3)
+    ),
     # Section 3.3 and the official code: SGD, constant lr 0.05 at batch 256 (a cosine here), decay 1e-5, 200 epochs.
     "imagenet_resnet50": DeepCluster.Config(
         train=TrainConfig(epochs=200, batch_size=256, optimizer="sgd", lr=0.05, weight_decay=1e-5, warmup_epochs=0)

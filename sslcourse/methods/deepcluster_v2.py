@@ -143,7 +143,7 @@ class DeepClusterV2(nn.Module):
 _CPU = SwAV.PRESETS["cpu"]
 DeepClusterV2.PRESETS = {
     "cpu": DeepClusterV2.Config(
-        "convnet", 256, prototypes=(64, 64), n_local=0, augment=_CPU.augment, local=_CPU.local, train=_CPU.train
+        "convnet_fast", 256, prototypes=(64, 64), n_local=0, augment=_CPU.augment, local=_CPU.local, train=_CPU.train
     ),
     "imagenet_resnet50": DeepClusterV2.Config(train=SwAV.PRESETS["imagenet_resnet50"].train),  # appendix C: as SwAV's
 }

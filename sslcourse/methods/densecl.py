@@ -143,6 +143,6 @@ class DenseCL(nn.Module):
 _PAPER = MoCoV2.PRESETS["imagenet_resnet50"]
 _CPU: dict[str, Any] = {f: getattr(MoCoV2.PRESETS["cpu"], f) for f in ("queue", "tau", "m", "augment", "train")}
 DenseCL.PRESETS = {
-    "cpu": DenseCL.Config("convnet", 256, bn=True, grid=4, **_CPU),
+    "cpu": DenseCL.Config("convnet_fast", 256, bn=True, grid=4, **_CPU),
     "imagenet_resnet50": DenseCL.Config(train=_PAPER.train),  # section 4.1: as MoCo v2, 200 epochs of ImageNet
 }

@@ -169,7 +169,7 @@ CPU: dict[str, Any] = {
 # Section 3.2: AdamW, lr 5e-4 x batch / 256, batch 1024, decay 0.04 (to 0.4 there), 10 epochs of warm-up, clipped at 3.
 ADAMW = TrainConfig(100, batch_size=1024, optimizer="adamw", lr=5e-4, final_lr=1e-6, weight_decay=0.04, clip_grad=3.0)
 DINO.PRESETS = {
-    "cpu": DINO.Config("convnet", **CPU),
+    "cpu": DINO.Config("convnet_fast", **CPU),
     "cpu_vit": DINO.Config("vit_mini_patch8", **CPU),
     "vit_small": DINO.Config(train=ADAMW),
 }

@@ -138,7 +138,7 @@ class PseudoLabel(FixMatch):
 
 _SIMCLR = SimCLR.PRESETS["cpu"]
 _PAPER = TrainConfig(epochs=300, batch_size=512, optimizer="sgd", lr=0.015, weight_decay=5e-4, warmup_epochs=0)
-_CPU = FixMatch.Config("convnet", 10, augment=replace(_WEAK, size=32), train=_SIMCLR.train)
+_CPU = FixMatch.Config("convnet_fast", 10, augment=replace(_WEAK, size=32), train=_SIMCLR.train)
 _RESNET = replace(_CPU, backbone="wide_resnet50_2", one_in=12, train=_PAPER)  # CIFAR-10 with 4,000 labels
 FixMatch.PRESETS = {"cpu": _CPU, "cifar10": _RESNET}
 UDA.PRESETS = {k: replace(c, threshold=0.8, temperature=0.4) for k, c in FixMatch.PRESETS.items()}

@@ -130,7 +130,7 @@ class InstanceDiscrimination(nn.Module):
 _SIMCLR = SimCLR.PRESETS["cpu"]
 _V1 = TrainConfig(epochs=200, batch_size=256, optimizer="sgd", lr=0.03, weight_decay=1e-4, warmup_epochs=0)
 _CPU = InstanceDiscrimination.Config(
-    "convnet", 50_000, negatives=512, tau=0.1, proximal=0.0, augment=_SIMCLR.augment, train=_SIMCLR.train
+    "convnet_fast", 50_000, negatives=512, tau=0.1, proximal=0.0, augment=_SIMCLR.augment, train=_SIMCLR.train
 )
 InstanceDiscrimination.PRESETS = {
     "cpu": _CPU,  # for `Shapes` at 32 px on a CPU; not tuned

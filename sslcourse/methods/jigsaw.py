@@ -97,7 +97,7 @@ class Jigsaw(nn.Module):
 Jigsaw.PRESETS = {
     # For `Shapes` on a CPU; not tuned: tiles of 14 px of images of 48 px.
     "cpu": Jigsaw.Config(
-        "convnet", gap=2, n_perm=24, tile_dim=64, hidden=256,
+        "convnet_fast", gap=2, n_perm=24, tile_dim=64, hidden=256,
         augment=Augment(48, scale=(0.7, 1.0), gray=0.3, blur=0.0),
         train=replace(SimCLR.PRESETS["cpu"].train, batch_size=64, lr=8e-3),
     ),

@@ -136,7 +136,14 @@ def _turned(x: Tensor, turns: Tensor) -> Tensor:
 _CPU, _PAPER = MoCoV2.PRESETS["cpu"], MoCoV2.PRESETS["imagenet_resnet50"]
 LooC.PRESETS = {
     "cpu": LooC.Config(
-        "convnet", bn=True, hidden=256, queue=_CPU.queue, tau=_CPU.tau, m=_CPU.m, augment=_CPU.augment, train=_CPU.train
+        "convnet_fast",
+        bn=True,
+        hidden=256,
+        queue=_CPU.queue,
+        tau=_CPU.tau,
+        m=_CPU.m,
+        augment=_CPU.augment,
+        train=_CPU.train,
     ),
     "imagenet100_resnet50": LooC.Config(train=_PAPER.train),  # 100 classes of ImageNet, otherwise as MoCo v2
 }

@@ -138,7 +138,7 @@ class MoCoV2(MoCo):
 
 _SIMCLR = SimCLR.PRESETS["cpu"]  # with milder colours: a random network's keys hold little else that can be foreseen
 _VIEW = replace(_SIMCLR.augment, jitter=(0.4, 0.4, 0.4, 0.3), gray=0.2, solarize=0.0)
-_CPU = MoCo.Config("convnet", bn=True, queue=256, tau=0.2, m=0.99, augment=_VIEW, train=_SIMCLR.train)
+_CPU = MoCo.Config("convnet_fast", bn=True, queue=256, tau=0.2, m=0.99, augment=_VIEW, train=_SIMCLR.train)
 # Section 3.3: SGD, lr 0.03 for 256 images; the rate falls by steps, here along a cosine. Views as in Wu et al. 2018.
 _V1_VIEW = Augment(224, scale=(0.2, 1.0), jitter=(0.4, 0.4, 0.4, 0.4), jitter_p=1.0, blur=0.0)
 _V2_VIEW = Augment(224, scale=(0.2, 1.0), jitter=(0.4, 0.4, 0.4, 0.1), jitter_p=0.8, blur=0.5)

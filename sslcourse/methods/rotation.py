@@ -69,7 +69,7 @@ _PLAIN: dict[str, Any] = {"jitter_p": 0.0, "gray": 0.0, "blur": 0.0}
 Rotation.PRESETS = {
     # For `Shapes` at 32 px on a CPU; not tuned. Each image counts four times, so batches are smaller.
     "cpu": Rotation.Config(
-        "convnet",
+        "convnet_fast",
         augment=Augment(32, scale=(0.5, 1.0), jitter=(0.8, 0.8, 0.8, 0.5), jitter_p=1.0, gray=0.4, blur=0.0),
         train=replace(SimCLR.PRESETS["cpu"].train, batch_size=32, lr=8e-3),
     ),

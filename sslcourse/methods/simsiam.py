@@ -85,7 +85,9 @@ class SimSiam(nn.Module):
 
 _SIMCLR = SimCLR.PRESETS["cpu"]  # its views and optimiser, for `Shapes` on a CPU; not tuned
 SimSiam.PRESETS = {
-    "cpu": SimSiam.Config("convnet", hidden=256, dim=256, bottleneck=64, augment=_SIMCLR.augment, train=_SIMCLR.train),
+    "cpu": SimSiam.Config(
+        "convnet_fast", hidden=256, dim=256, bottleneck=64, augment=_SIMCLR.augment, train=_SIMCLR.train
+    ),
     # Section 3, "Baseline settings": SGD, lr 0.05 x batch / 256, batch 512, decay 1e-4, no warm-up, 100 epochs.
     "imagenet_resnet50": SimSiam.Config(
         train=TrainConfig(epochs=100, batch_size=512, optimizer="sgd", lr=0.05, weight_decay=1e-4, warmup_epochs=0)

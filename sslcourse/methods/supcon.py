@@ -99,7 +99,7 @@ class SupCon(nn.Module):
 _SIMCLR = SimCLR.PRESETS["cpu"]
 SupCon.PRESETS = {
     "cpu": SupCon.Config(
-        "convnet", 256, bn=True, tau=0.2, augment=_SIMCLR.augment, train=replace(_SIMCLR.train, lr=4e-3)
+        "convnet_fast", 256, bn=True, tau=0.2, augment=_SIMCLR.augment, train=replace(_SIMCLR.train, lr=4e-3)
     ),
     # Section 4.2 and appendix: batch 6144, 700 epochs, tau 0.1; AutoAugment there, SimCLR's view here.
     "imagenet_resnet50": SupCon.Config(

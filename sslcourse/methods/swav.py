@@ -140,7 +140,7 @@ class SwAV(nn.Module):
 _SIMCLR = SimCLR.PRESETS["cpu"]  # its views and optimiser, for `Shapes` on a CPU; not tuned
 SwAV.PRESETS = {
     "cpu": SwAV.Config(
-        "convnet", hidden=256, prototypes=64, queue=256, n_local=0, augment=_SIMCLR.augment,
+        "convnet_fast", hidden=256, prototypes=64, queue=256, n_local=0, augment=_SIMCLR.augment,
         local=replace(_SIMCLR.augment, size=16, scale=(0.3, 0.8)), train=replace(_SIMCLR.train, lr=4e-3),
     ),
     # Appendix B: LARS, lr 0.3 x batch / 256 = 4.8 at batch 4096, weight decay 1e-6, 800 epochs, 10 of warm-up.

@@ -11,6 +11,8 @@ from sslcourse.nn.swin import Swin
 from sslcourse.nn.vit import SIZES, ViT
 
 SMALL_IMAGE = 64  # up to this side a ResNet gets the small-image stem
+# Strides of the four stages. The first at full size is the most faithful and, at 32 px, half of the cost.
+CONVNETS = {"convnet": (1, 2, 2, 2), "convnet_fast": (2, 2, 2, 1)}
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2")
 # Width, depth, heads and patch; "mini" is for minutes on a CPU at 32 px.
 VITS = {"vit_mini_patch4": (128, 4, 4, 4)} | {f"vit_{size}_patch16": (*shape, 16) for size, shape in SIZES.items()}
@@ -26,17 +28,17 @@ PVTS: dict[str, tuple[Any, ...]] = {
     "pvt_mini": (2, (32, 64, 128), (2, 2, 2), (1, 2, 4), (4, 4, 4), (4, 2, 1)),
     "pvt_small": (4, (64, 128, 320, 512), (3, 4, 6, 3), (1, 2, 5, 8), (8, 8, 4, 4), (4, 2, 1, 1)),
 }
-NAMES = ("convnet", *RESNETS, *VITS, *SWINS, *PVTS)
+NAMES = (*CONVNETS, *RESNETS, *VITS, *SWINS, *PVTS)
 
 
 def backbone(name: str, image_size: int = 224, **kwargs: Any) -> nn.Module:
     """An untrained backbone with `num_features`, (B, 3, H, W) float -> (B, num_features).
 
     Args:
-        name: "convnet", the small network of the CPU presets; "resnet18", "resnet50", ... of timm, with a 3x3 stride 1
-            stem and no max-pooling where `image_size` <= 64 (SimCLR, Chen et al. 2020, appendix B.9), which they would
-            otherwise shrink 4 times before the first block; "vit_small_patch16", ..., our `ViT`, the class token;
-            "swin_tiny", "pvt_small", ..., pyramids.
+        name: "convnet", a small network for CPUs, and "convnet_fast", a third of its work; "resnet18", "resnet50", ...
+            of timm, with a 3x3 stride 1 stem and no max-pooling where `image_size` <= 64 (SimCLR, Chen et al. 2020,
+            appendix B.9), which they would otherwise shrink 4 times before the first block; "vit_small_patch16", ...,
+            our `ViT`, the class token; "swin_tiny", "pvt_small", ..., pyramids.
         image_size: side of the training images in pixels; a ViT's position embedding is made for it and interpolated
             for others.
         kwargs: passed on to `ConvNet`, `ViT` or `timm.create_model`.
@@ -48,8 +50,8 @@ def backbone(name: str, image_size: int = 224, **kwargs: Any) -> nn.Module:
         raise unknown("backbone", name, NAMES)
     if image_size < 8:
         raise InputError(f"Backbones take images of 8 pixels or more; got image_size={image_size}.")
-    if name == "convnet":
-        return ConvNet(**kwargs)
+    if name in CONVNETS:
+        return ConvNet(**({"strides": CONVNETS[name]} | kwargs))
     if name in VITS:
         return vit(name, image_size, **kwargs)
     if name in SWINS:
