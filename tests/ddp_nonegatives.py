@@ -2,6 +2,7 @@
 images of all processes, with networks without batch norm, and the run folders."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sslcourse.data.augment import Augment
 from sslcourse.nn.vit import ViT
 from sslcourse.train import fit
 from sslcourse.train.config import TrainConfig
+from sslcourse.train.distributed import gather, rank, world_size
 
 CROPS: dict[str, Any] = {"n_local": 1, "local": Augment(8, blur=0.0)}
 HEAD: dict[str, Any] = {"hidden": 16, "bottleneck": 8, "prototypes": 12, "m": 0.9, "freeze": 0.1, "warm": 0.5} | CROPS
@@ -24,7 +26,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "deepcluster_v2": {"hidden": 8, "dim": 8, "prototypes": (5, 4)} | CROPS,
     "dino": HEAD,
     "ibot": HEAD,
-    "dinov2": HEAD | {"koleo": 0.0},  # at the start its value is rounding
+    "dinov2": HEAD | {"koleo": 0.0},  # at the start its value is rounding; `regulariser` has it on its own
     "msn": {"hidden": 16, "dim": 8, "prototypes": 12, "ratio": 0.5, "m": 0.9} | CROPS,
 }
 
@@ -53,6 +55,21 @@ def build(name: str) -> nn.Module:
     return module
 
 
+def regulariser(folder: Path) -> None:
+    """DINOv2's KoLeo of the same 8 class tokens, a slice in each process, and its gradient; into folder/koleo.pt."""
+    method: Any = methods.get("dinov2")(
+        replace(config("dinov2"), koleo=0.1), encoder=ViT(16, 4, dim=16, depth=1, n_heads=2, mask_token=True)
+    )
+    tokens = torch.randn(2, 8, 16, generator=torch.Generator().manual_seed(0))
+    mine = tokens.chunk(world_size(), dim=1)[rank()].clone().requires_grad_()
+    loss = method.regulariser(mine[0], mine[1])
+    loss.backward()
+    gradient = gather(mine.grad.transpose(0, 1)) / world_size()  # type: ignore[union-attr]  # DDP averages
+    if rank() == 0:
+        torch.save({"loss": loss.detach(), "gradient": gradient, "processes": world_size()}, folder / "koleo.pt")
+
+
 if __name__ == "__main__":
     for name in CONFIGS:
         fit(build(name), images(), config(name), Path(sys.argv[1]) / name, progress=False)
+    regulariser(Path(sys.argv[1]))

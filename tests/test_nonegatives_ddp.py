@@ -40,3 +40,12 @@ def test_two_processes_equal_one(runs: Path, name: str) -> None:
     assert len(moved) > len(start) / 2  # equal weights mean something only where they have moved
     for key, value in one.items():
         torch.testing.assert_close(two[key], value, rtol=1e-3, atol=2e-5, msg=lambda text, key=key: f"{key}: {text}")
+
+
+def test_koleo_looks_for_neighbours_on_all_processes(runs: Path) -> None:
+    """The official code looks among a GPU's own images: half of these neighbours would be others."""
+    one, two = (torch.load(runs / part / "koleo.pt", weights_only=True) for part in ("one", "two"))
+    assert (one["processes"], two["processes"]) == (1, 2)
+    assert float(one["gradient"].norm()) > 0
+    for key in ("loss", "gradient"):
+        torch.testing.assert_close(two[key], one[key], rtol=1e-5, atol=1e-6)

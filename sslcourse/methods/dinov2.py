@@ -83,7 +83,11 @@ class DINOv2(IBOT):
         return masked_distillation_loss(student, targets, mask, self.config.ts)
 
     def regulariser(self, z1: Tensor, z2: Tensor) -> Tensor | float:
-        """KoLeo of the class tokens (B, D) of each large crop, with neighbours from all processes."""
+        """KoLeo of the class tokens (B, D) of each large crop.
+
+        The neighbour may be on any process, so N processes train as one does. The official code looks among the images
+        of each GPU alone: there the term depends on how many GPUs share a batch.
+        """
         return self.config.koleo * (koleo(gather(z1)) + koleo(gather(z2))) if self.config.koleo else 0.0
 
 
