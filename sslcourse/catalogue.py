@@ -1,7 +1,8 @@
 """The one table of the course's methods: paper, library code, presets, part, chapter, lab, golden cases.
 
 `sslcourse list` prints it, a page of the book shows it, the command line looks methods up in it, and a test fails when
-a row points to something that does not exist or a method file has no row. A method without `code` is still to come.
+a row points to something that does not exist or a method file has no row. SAM and its family have a training of their
+own, and commands in place of `code`.
 """
 
 from dataclasses import asdict, dataclass
@@ -38,9 +39,10 @@ class Method:
         part: the part of the course that teaches it, a key of `PARTS`.
         authors, year: as cited, the year of first publication.
         arxiv: identifier on arxiv.org, "" for a paper that is not there.
-        code: "module:Class", None while it is to come.
+        code: "module:Class" of what `pretrain` trains; None for a method with a training of its own.
         presets: names of the class's `PRESETS`, in their order.
         chapter: page of the book, without suffix, and lab: folder under labs/; None while they are to come.
+        training: module with the training of a method without `code`; made_by, used_by: commands that train and use it.
     """
 
     name: str
@@ -53,6 +55,9 @@ class Method:
     presets: tuple[str, ...] = ()
     chapter: str | None = None
     lab: str | None = None
+    training: str | None = None
+    made_by: str = ""
+    used_by: str = ""
 
     @property
     def golden(self) -> tuple[str, ...]:
@@ -63,7 +68,8 @@ class Method:
     @property
     def file(self) -> str | None:
         """The file to read, relative to the repository."""
-        return None if self.code is None else self.code.split(":")[0].replace(".", "/") + ".py"
+        module = self.code.split(":")[0] if self.code else self.training
+        return module and module.replace(".", "/") + ".py"
 
     @property
     def paper(self) -> str:
@@ -432,12 +438,24 @@ _ROWS = (
         chapter="10-clip",
         lab="10_clip",
     ),
-    Method("sam", "SAM", 11, "Kirillov et al.", 2023, "2304.02643", chapter="11-sam", lab="11_sam"),
-    Method("fastsam", "FastSAM", 12, "Zhao et al.", 2023, "2306.12156"),
-    Method("mobilesam", "MobileSAM", 12, "Zhang et al.", 2023, "2306.14289"),
-    Method("hqsam", "HQ-SAM", 12, "Ke et al.", 2023, "2306.01567"),
-    Method("matting", "Matting Anything", 12, "Li et al.", 2023, "2306.05399"),
-    Method("grounded_sam", "Grounded SAM", 12, "Ren et al.", 2024, "2401.14159"),
+    Method("sam", "SAM", 11, "Kirillov et al.", 2023, "2304.02643", chapter="11-sam", lab="11_sam",
+           training="sslcourse.segment.training", made_by="python -m sslcourse.segment.train sam",
+           used_by="sslcourse segment IMAGE --point x,y"),
+    Method("fastsam", "FastSAM", 12, "Zhao et al.", 2023, "2306.12156",
+           training="sslcourse.segment.fastsam_training", made_by="python -m sslcourse.segment.train fastsam",
+           used_by="sslcourse segment IMAGE --model tiny_fastsam --point x,y"),
+    Method("mobilesam", "MobileSAM", 12, "Zhang et al.", 2023, "2306.14289",
+           training="sslcourse.segment.family", made_by="python -m sslcourse.segment.train mobilesam",
+           used_by="sslcourse segment IMAGE --model tiny_mobilesam --point x,y"),
+    Method("hqsam", "HQ-SAM", 12, "Ke et al.", 2023, "2306.01567",
+           training="sslcourse.segment.family", made_by="python -m sslcourse.segment.train hqsam",
+           used_by="sslcourse segment IMAGE --model tiny_hqsam --box x1,y1,x2,y2"),
+    Method("matting", "Matting Anything", 12, "Li et al.", 2023, "2306.05399",
+           training="sslcourse.segment.matting_training", made_by="python -m sslcourse.segment.train matting",
+           used_by="sslcourse segment IMAGE --box x1,y1,x2,y2 --matte"),
+    Method("grounded_sam", "Grounded SAM", 12, "Ren et al.", 2024, "2401.14159",
+           training="sslcourse.segment.grounded_training", made_by="python -m sslcourse.segment.train grounded",
+           used_by="sslcourse segment IMAGE --text 'red star' --grounded"),
     Method(
         "maskfeat_video",
         "MaskFeat for video",
@@ -517,22 +535,24 @@ METHODS: dict[str, Method] = {row.name: row for row in _ROWS}
 
 
 def available() -> list[str]:
-    """Names of the methods that can be used, in the order of the course."""
+    """Names of the methods that `pretrain` trains, in the order of the course."""
     return [row.name for row in _ROWS if row.code]
 
 
 def row(name: str) -> Method:
-    """The row of a method that can be used.
+    """The row of a method that `pretrain` trains.
 
     Raises:
-        InputError: an unknown name (with the nearest one), or a method that is still to come.
+        InputError: an unknown name (with the nearest one), or a method that is trained and used by other commands.
     """
     if name not in METHODS:
         raise unknown("method", name, available())
     method = METHODS[name]
     if method.code is None:
         where = f"part {method.part}, {PARTS[method.part]}"
-        raise InputError(f"{method.title} ({where}) is still to come; available: {', '.join(available())}.")
+        raise InputError(
+            f"{method.title} ({where}) has a training of its own: {method.made_by} trains it, {method.used_by} uses it."
+        )
     return method
 
 
@@ -557,8 +577,8 @@ def markdown() -> str:
             method.title,
             f"`{method.name}`",
             paper,
-            f"`{method.file.removeprefix('sslcourse/')}`" if method.file else "to come",
-            ", ".join(f"`{preset}`" for preset in method.presets),
+            f"`{method.file.removeprefix('sslcourse/')}`" if method.file else "",
+            ", ".join(f"`{preset}`" for preset in method.presets) or f"`{method.made_by}`",
             chapter,
             f"`{method.lab}`" if method.lab else "",
             ", ".join(f"`{case.partition('/')[2]}`" for case in method.golden),

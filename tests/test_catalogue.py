@@ -1,5 +1,6 @@
 """Every row of the catalogue points to things that exist, and everything that exists has a row."""
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -23,17 +24,18 @@ def test_a_row_is_well_formed(row: catalogue.Method) -> None:
     assert row.arxiv == "" or re.fullmatch(r"\d{4}\.\d{5}", row.arxiv)
     # An arXiv identifier starts with the year and month of first publication.
     assert row.arxiv == "" or int(row.arxiv[:2]) + 2000 == row.year
-    assert row.code is not None or not row.presets
+    assert bool(row.code) == bool(row.presets) != bool(row.training)
+    assert bool(row.training) == bool(row.made_by) == bool(row.used_by)
 
 
 @ROWS
 def test_a_row_points_to_what_exists(row: catalogue.Method) -> None:
     if row.code:
-        assert (ROOT / row.file).is_file()
         cls = catalogue.method_class(row.name)
         assert cls.name == row.name
         assert tuple(cls.PRESETS) == row.presets
         assert cls.__doc__
+    assert (ROOT / row.file).is_file()
     if row.chapter:
         assert (ROOT / "book" / f"{row.chapter}.md").is_file()
     if row.lab:
@@ -68,13 +70,26 @@ def test_names_are_unique_and_ordered_by_part() -> None:
     assert parts == sorted(parts)
 
 
-def test_unknown_and_unwritten_methods() -> None:
+def test_unknown_methods() -> None:
     with pytest.raises(InputError, match="did you mean 'simclr'"):
         catalogue.method_class("simclear")
-    to_come = next((row for row in METHODS.values() if row.code is None), None)
-    if to_come is not None:
-        with pytest.raises(InputError, match="still to come; available: "):
-            catalogue.method_class(to_come.name)
+
+
+OWN = [row for row in METHODS.values() if row.training]
+
+
+@pytest.mark.parametrize("row", OWN, ids=lambda row: row.name)
+def test_methods_with_a_training_of_their_own_say_how(row: catalogue.Method) -> None:
+    with pytest.raises(InputError, match=re.escape(f"{row.made_by} trains it, {row.used_by} uses it.")):
+        catalogue.method_class(row.name)
+    *python, kind = row.made_by.split()
+    assert python == ["python", "-m", "sslcourse.segment.train"]
+    from sslcourse.commands.segment import Options
+    from sslcourse.segment.train import KINDS
+
+    assert kind in KINDS
+    options = {word[2:] for word in row.used_by.split() if word.startswith("--")}
+    assert options <= {field.name for field in dataclasses.fields(Options)}
 
 
 def test_markdown_has_a_row_a_method_and_no_broken_cells() -> None:

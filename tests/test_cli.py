@@ -86,7 +86,7 @@ def test_list_as_table_json_and_markdown(capsys: pytest.CaptureFixture[str]) -> 
     table = capsys.readouterr().out
     for row in catalogue.METHODS.values():
         assert re.search(rf"^ *{row.part}  {row.name} ", table, re.MULTILINE)
-    assert table.count("to come") == sum(row.code is None for row in catalogue.METHODS.values())
+    assert table.count("own training") == sum(row.code is None for row in catalogue.METHODS.values())
     assert main(["list", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert rows[0]["name"] == next(iter(catalogue.METHODS))
@@ -284,7 +284,11 @@ BAD = {
     "command": (("pretrian",), "unknown command 'pretrian'; did you mean 'pretrain'?"),
     "no method": (("pretrain",), "needs the name of a method first: .*simclr"),
     "method": (("pretrain", "simclear"), "unknown method 'simclear'; did you mean 'simclr'?"),
-    "method to come": (("pretrain", "sam"), r"SAM \(part 11, Segment Anything\) is still to come"),
+    "method of other commands": (
+        ("pretrain", "sam"),
+        r"SAM \(part 11, Segment Anything\) has a training of its own: python -m sslcourse.segment.train sam trains "
+        r"it, sslcourse segment IMAGE --point x,y uses it",
+    ),
     "preset": (("pretrain", "simclr", "--preset", "cpuu"), "unknown preset of simclr 'cpuu'; did you mean 'cpu'?"),
     "preset=": (("pretrain", "simclr", "--preset=cpuu"), "unknown preset of simclr 'cpuu'; did you mean 'cpu'?"),
     "option": ((*PRETRAIN, "--train.epoch", "3"), "--train.epoch, 3; did you mean --train.epochs?"),

@@ -2,10 +2,12 @@
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sslcourse.errors import InputError
 from sslcourse.segment import fastsam, matting
@@ -59,6 +61,54 @@ def test_points_choose() -> None:
     assert torch.equal(scaled, masks[0])
 
 
+def point_by_point(masks: Tensor, points: Tensor, labels: Tensor) -> Tensor:
+    """What `select_by_points` does, as the definition reads: mask by mask, the largest first, and point by point."""
+    chosen = torch.zeros_like(masks[0])
+    for i in fastsam.by_area(masks).tolist():
+        for (x, y), label in zip(points.long().tolist(), labels.tolist(), strict=True):
+            if label >= 0 and masks[i, y, x]:
+                chosen = chosen | masks[i] if label else chosen & ~masks[i]
+    return chosen
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_many_prompts_at_once_equal_one_by_one(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    corners = torch.rand(7, 2, 2, generator=generator).sort(dim=1).values.flatten(1) * torch.tensor([30, 20] * 2)
+    masks = fastsam.crop_to_boxes(torch.ones(7, 20, 30, dtype=torch.bool), corners)
+    points = torch.rand(50, 3, 2, generator=generator) * torch.tensor([30, 20])
+    labels = torch.randint(-1, 2, (50, 3), generator=generator)
+    found = fastsam.select_by_prompt(masks, points, labels)
+    assert torch.equal(found, torch.stack([point_by_point(masks, *each) for each in zip(points, labels, strict=True)]))
+    assert found.flatten(1).any(dim=1).sum() > 10
+    assert torch.equal(found[3], fastsam.select_by_points(masks, points[3], labels[3]))
+    assert not fastsam.select_by_points(masks[:0], points, labels).any()
+    assert not fastsam.select_by_points(masks, points[:, :0], labels[:, :0]).any()
+    with pytest.raises(InputError, match=r"\(N, P, 2\), labels"):
+        fastsam.select_by_points(masks, points, labels[:, :2])
+
+
+def test_a_hundred_times_the_prompts_are_no_more_steps() -> None:
+    masks, point = three_masks(), torch.tensor([[[10.0, 10.0]], [[15.0, 15.0]]])
+    box = torch.tensor([[4.0, 4, 8, 8], [13, 13, 19, 19]])
+
+    class Steps(TorchDispatchMode):
+        n = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.n += 1
+            return func(*args, **(kwargs or {}))
+
+    def steps(times: int) -> int:
+        points, boxes, ones = point.repeat(times, 1, 1), box.repeat(times, 1), torch.ones(2 * times, 1).long()
+        with Steps() as counted:
+            fastsam.select_by_points(masks, points, ones)
+            fastsam.select_by_boxes(masks, boxes)
+        return counted.n
+
+    assert steps(100) == steps(1)
+
+
 def test_boxes_choose_by_iou() -> None:
     masks = three_masks()
     boxes = torch.tensor([[4.0, 4, 8, 8], [1, 1, 13, 13], [13, 13, 19, 19]])
@@ -69,6 +119,8 @@ def test_boxes_choose_by_iou() -> None:
         ious = [int((square & m).sum()) / int((square | m).sum()) for m in masks]
         assert found == max(range(3), key=ious.__getitem__)
     assert torch.equal(fastsam.select_by_prompt(masks, boxes=boxes[:2]), masks[0] | masks[1])
+    beyond = torch.tensor([[-9.0, -9, -3, -3], [13, 13, 40, 40], [10, 10, 10, 10]])
+    assert fastsam.select_by_boxes(masks, beyond).tolist() == [0, 2, 0]
 
 
 def test_texts_choose_and_one_prompt_at_a_time() -> None:
@@ -76,6 +128,9 @@ def test_texts_choose_and_one_prompt_at_a_time() -> None:
     scores = fastsam.text_scores(torch.eye(3), torch.tensor([0.0, 1.0, 0.1]))
     assert scores.sum().item() == pytest.approx(1)
     assert torch.equal(fastsam.select_by_prompt(masks, scores=scores), masks[1])
+    several = fastsam.text_scores(torch.eye(3), torch.tensor([[0.0, 1.0, 0.1], [1.0, 0.0, 0.0]]))
+    assert torch.equal(several[0], scores)
+    assert several.argmax(dim=1).tolist() == [1, 0]
     with pytest.raises(InputError, match="takes one of"):
         fastsam.select_by_prompt(masks)
     with pytest.raises(InputError, match="takes one of"):

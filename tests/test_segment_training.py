@@ -226,6 +226,8 @@ def test_words_choose_the_mask_that_they_name() -> None:
         assert scores.argmax() == i
         assert scores[3] == 0
         assert scores.sum() == pytest.approx(1)
+    together = masks_by_text(image, masks, colours(), list(COLOURS))
+    assert torch.equal(together, torch.stack([masks_by_text(image, masks, colours(), name) for name in COLOURS]))
     assert masks_by_text(image, masks[3:], colours(), "red").tolist() == [0.0]
     assert masks_by_text(image, masks[:0], colours(), "red").shape == (0,)
 

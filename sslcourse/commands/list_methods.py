@@ -38,8 +38,7 @@ def _print_table() -> None:
     for column in ("part", "name", "method", "paper", "presets", "chapter", "lab"):
         table.add_column(column, justify="right" if column == "part" else "left", no_wrap=column == "name")
     for row in catalogue.METHODS.values():
-        style = None if row.code else "dim"
-        presets = ", ".join(row.presets) if row.code else "to come"
+        presets = ", ".join(row.presets) or "own training"
         paper = f"{row.paper} arXiv:{row.arxiv}" if row.arxiv else row.paper
-        table.add_row(str(row.part), row.name, row.title, paper, presets, row.chapter or "", row.lab or "", style=style)
+        table.add_row(str(row.part), row.name, row.title, paper, presets, row.chapter or "", row.lab or "")
     console.print(table)

@@ -168,3 +168,4 @@ def _usage(argv: list[str]) -> None:
         row = catalogue.METHODS[name]
         print(f"  {name:<14} {row.title} ({row.paper}); presets: {', '.join(row.presets)}")
     print("\nsslcourse pretrain METHOD --help explains every setting of a method.")
+    print("SAM and its family have a training of their own: python -m sslcourse.segment.train --help.")

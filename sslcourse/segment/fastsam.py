@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from sslcourse.errors import InputError
+from sslcourse.segment.prompts import PADDING
 
 if TYPE_CHECKING:
     from sslcourse.zoo.words import WordModel
@@ -102,42 +103,66 @@ def by_area(masks: Tensor) -> Tensor:
 def drop_contained(masks: Tensor, share: float = 0.8) -> Tensor:
     """Indices of the masks (n, H, W) bool, by descending area, without those of which a larger one holds > `share`."""
     order = by_area(masks)
-    area = masks.flatten(1).sum(dim=1)
-    dropped: set[int] = set()
-    ids = order.tolist()
-    for i, large in enumerate(ids):
-        for small in ids[i + 1 :]:
-            shared = int((masks[large] & masks[small]).sum())
-            if area[small] < area[large] and shared > share * int(area[small]):
-                dropped.add(small)
-    return torch.tensor([i for i in ids if i not in dropped], dtype=torch.long)
+    flat = masks.flatten(1).float()
+    area = flat.sum(dim=1).double()
+    held = (flat @ flat.T).double() > share * area  # [i, j]: mask i holds more than that of mask j
+    dropped = (held & (area < area[:, None])).any(dim=0)
+    return order[~dropped[order]]
 
 
 def select_by_points(masks: Tensor, points: Tensor, labels: Tensor, size: Size | None = None) -> Tensor:
     """The union of the masks under points to include, without those under points to exclude: (H, W) bool.
 
-    From large to small, every mask below a point is added or taken away, so a small mask has the last word.
+    From large to small, every mask below a point is added or taken away, so a small mask has the last word. Of several
+    points on one mask the last decides. N prompts at once cost hardly more than one: all are looked up together, and
+    prompts for which the same masks decide share one answer.
 
     Args:
         masks: (n, H, W) bool.
-        points: (P, 2) x y in pixels of an image of `size`; None for H x W.
-        labels: (P,) 1 include, 0 exclude.
+        points: (P, 2) x y in pixels of an image of `size`, None for H x W; or (N, P, 2).
+        labels: (P,) 1 include, 0 exclude, -1 no point; or (N, P).
+
+    Returns:
+        (H, W) bool; (N, H, W) of N prompts.
     """
+    if points.shape[:-1] != labels.shape or points.ndim not in (2, 3) or points.shape[-1] != 2:
+        raise InputError(
+            f"points are (P, 2) or (N, P, 2), labels (P,) or (N, P); got {(*points.shape,)} and {(*labels.shape,)}."
+        )
+    if points.ndim == 2:
+        return select_by_points(masks, points[None], labels[None], size)[0]
     height, width = (int(n) for n in masks.shape[1:])
+    if not points.shape[1] or not len(masks):
+        return masks.new_zeros(len(points), height, width)
     image = size or (height, width)
-    scaled = points.double() * torch.tensor([width / image[1], height / image[0]], dtype=torch.float64)
-    x = scaled[:, 0].long().clamp(0, width - 1).tolist()
-    y = scaled[:, 1].long().clamp(0, height - 1).tolist()
-    chosen = torch.zeros(height, width, dtype=torch.bool, device=masks.device)
-    for i in by_area(masks).tolist():
-        for column, row, label in zip(x, y, labels.tolist(), strict=True):
-            if masks[i, row, column]:
-                chosen = chosen | masks[i] if label == 1 else chosen & ~masks[i]
-    return chosen
+    points, labels = points.to(masks.device), labels.to(masks.device)
+    scaled = points.double() * torch.tensor([width / image[1], height / image[0]], dtype=torch.float64).to(
+        points.device
+    )
+    x, y = scaled[..., 0].long().clamp(0, width - 1), scaled[..., 1].long().clamp(0, height - 1)
+    under = masks[by_area(masks)]
+    hit = (under[:, y, x] & (labels >= 0)).permute(1, 2, 0)  # (N, P, n)
+    number = torch.arange(1, points.shape[1] + 1, device=masks.device)[:, None]
+    last = (hit * number).amax(dim=1)  # (N, n): the point that decides on a mask, from 1 on; 0 for none
+    says = labels.gather(1, (last - 1).clamp_min(0)).masked_fill(last == 0, PADDING)
+    different, which = says.unique(dim=0, return_inverse=True)
+    return _paint(under, different)[which]
+
+
+def _paint(masks: Tensor, says: Tensor) -> Tensor:
+    """(U, H, W) bool: masks (n, H, W) in their order add (1), take away (0) or do nothing (-1), as `says` (U, n)."""
+    painted = masks.new_zeros(len(says), *masks.shape[1:])
+    for mask, each in zip(masks, says.T, strict=True):
+        decided = (each >= 0).nonzero().flatten()
+        painted[decided] = torch.where(mask, (each[decided] == 1)[:, None, None], painted[decided])
+    return painted
 
 
 def select_by_boxes(masks: Tensor, boxes: Tensor, size: Size | None = None) -> Tensor:
     """(B,) index of the mask that overlaps each box most: |M in box| / (|box| + |M| - |M in box|).
+
+    A table of sums over all pixels above and left of each one (Crow 1984) counts a mask in any box by four look-ups,
+    so that many boxes cost hardly more than one.
 
     Args:
         masks: (n, H, W) bool.
@@ -149,20 +174,19 @@ def select_by_boxes(masks: Tensor, boxes: Tensor, size: Size | None = None) -> T
     if size is not None and size != (height, width):
         ratio = boxes.new_tensor([width / size[1], height / size[0]] * 2)
         boxes = (boxes * ratio).trunc()
-    best = []
-    for box in boxes.tolist():
-        x1, y1 = max(round(box[0]), 0), max(round(box[1]), 0)
-        x2, y2 = min(round(box[2]), width), min(round(box[3]), height)
-        shared = masks[:, y1:y2, x1:x2].sum(dim=(1, 2))
-        union = (y2 - y1) * (x2 - x1) + masks.sum(dim=(1, 2)) - shared
-        best.append(int((shared / union.clamp_min(1)).argmax()))
-    return torch.tensor(best, dtype=torch.long)
+    limit = torch.tensor([width, height] * 2, device=masks.device)
+    x1, y1, x2, y2 = torch.minimum(boxes.to(masks.device).round().long().clamp_min(0), limit).T
+    x2, y2 = torch.maximum(x1, x2), torch.maximum(y1, y2)
+    above = F.pad(masks.to(torch.int32).cumsum(dim=1).cumsum(dim=2), (1, 0, 1, 0))
+    shared = above[:, y2, x2] - above[:, y1, x2] - above[:, y2, x1] + above[:, y1, x1]  # (n, B)
+    union = (y2 - y1) * (x2 - x1) + above[:, -1, -1:] - shared
+    return (shared / union.clamp_min(1)).argmax(dim=0)
 
 
 def text_scores(image_features: Tensor, text_features: Tensor, scale: float = 100.0) -> Tensor:
-    """(n,) softmax over crops of `scale` times their cosine with a text: (n, D) and (1, D) or (D,)."""
-    cosine = F.normalize(image_features, dim=-1) @ F.normalize(text_features.reshape(-1), dim=0)
-    return (scale * cosine).softmax(dim=0)
+    """Softmax over n crops of `scale` times their cosine with texts: (n, D) and (D,) -> (n,); (T, D) -> (T, n)."""
+    cosine = F.normalize(text_features, dim=-1) @ F.normalize(image_features, dim=-1).T
+    return (scale * cosine).softmax(dim=-1)
 
 
 def text_crops(image: Tensor, masks: Tensor, min_area: int = 100) -> tuple[Tensor, Tensor, Tensor]:
@@ -177,30 +201,34 @@ def text_crops(image: Tensor, masks: Tensor, min_area: int = 100) -> tuple[Tenso
     """
     kept = (masks.flatten(1).sum(dim=1) > min_area).nonzero().flatten()
     boxes = tight_boxes(masks[kept])
-    crops = [torch.full_like(image, 255) for _ in kept]
-    for crop, (x1, y1, x2, y2) in zip(crops, boxes.tolist(), strict=True):
-        crop[:, y1:y2, x1:x2] = image[:, y1:y2, x1:x2]
-    return torch.stack(crops) if crops else image.new_zeros(0, *image.shape), kept, boxes
+    inside = crop_to_boxes(torch.ones_like(masks[kept]), boxes)[:, None]
+    return torch.where(inside, image, 255), kept, boxes
 
 
-def masks_by_text(image: Tensor, masks: Tensor, words: "WordModel", text: str, min_area: int = 100) -> Tensor:
+def masks_by_text(
+    image: Tensor, masks: Tensor, words: "WordModel", text: str | Sequence[str], min_area: int = 100
+) -> Tensor:
     """How much each mask is what a text names, to a CLIP that sees the place of every mask alone.
+
+    The pictures of the masks are embedded once for all texts.
 
     Args:
         image: (3, H, W) uint8; masks: (n, H, W) bool, all objects.
         words: a model of images and words, from `zoo.words.word_model`.
-        text: what to look for.
+        text: what to look for, or T such texts.
         min_area: masks of so many pixels or fewer are not looked at.
 
     Returns:
-        (n,) probabilities that sum to 1; 0 for masks that were not looked at.
+        (n,) probabilities that sum to 1, (T, n) of T texts; 0 for masks that were not looked at.
     """
+    if isinstance(text, str):
+        return masks_by_text(image, masks, words, [text], min_area)[0]
     crops, kept, _ = text_crops(image, masks, min_area)
-    scores = torch.zeros(len(masks))
-    if len(kept):
+    scores = torch.zeros(len(text), len(masks))
+    if len(kept) and len(text):
         pictures = [Image.fromarray(crop.permute(1, 2, 0).cpu().numpy()) for crop in crops]
         with torch.no_grad():
-            scores[kept.cpu()] = text_scores(words.embed(pictures), words.text([text]), words.scale)
+            scores[:, kept.cpu()] = text_scores(words.embed(pictures), words.text(list(text)), words.scale)
     return scores
 
 
@@ -221,7 +249,7 @@ def select_by_prompt(
     scores: Tensor | None = None,
     size: Size | None = None,
 ) -> Tensor:
-    """The part of an image that one kind of prompt means: (H, W) bool.
+    """The part of an image that one kind of prompt means: (H, W) bool; of N prompts by points (N, H, W).
 
     Args:
         masks: (n, H, W) bool, all objects.
@@ -234,7 +262,7 @@ def select_by_prompt(
     if sum(prompt is not None for prompt in given) != 1:
         raise InputError("select_by_prompt takes one of points, boxes and scores.")
     if points is not None:
-        kinds = torch.ones(len(points), dtype=torch.long) if labels is None else labels
+        kinds = torch.ones(points.shape[:-1], dtype=torch.long) if labels is None else labels
         return select_by_points(masks, points, kinds, size)
     if boxes is not None:
         return masks[select_by_boxes(masks, boxes, size)].any(dim=0)

@@ -221,7 +221,7 @@ def fastsam_prompts(case: Case) -> dict[str, Any]:
         # The official way back from crops to masks is wrong where left-out masks follow each other.
         "text/selected_if_crop_j_wins": lambda official: None,
         "text/correct_index": ids,
-        "retrieve/scores": scores,
+        "retrieve/scores": scores.flatten(),
     }
 
 
