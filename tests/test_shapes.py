@@ -108,12 +108,24 @@ def test_every_ten_scenes_hold_every_class_once():
         ({"domains": ["inverted"]}, {"domain"}),
         ({"word": "own"}, {"word"}),
         ({"dark_objects": 1.0}, {"paint", "ground"}),
+        ({"emblem": False}, {"emblem"}),
     ],
 )
 def test_a_knob_turns_one_attribute(knobs, moved):
     before, after = Shapes("train").parameters(range(50)), Shapes("train", **knobs).parameters(range(50))
     changed = {f.name for f in fields(before) if not np.array_equal(getattr(before, f.name), getattr(after, f.name))}
     assert changed == moved
+
+
+def test_without_its_emblem_a_symmetric_shape_looks_the_same_from_all_sides():
+    even = {"light": 0.0, "rotation": 0.0, "shift": 0.0, "textures": ["plain"], "backgrounds": ["plain"]}
+    for domain in ("photo", "sketch"):
+        world = {"classes": ["disc", "square", "ring", "cross"], "domains": [domain], **even}
+        bare, worn = (Shapes("train", 32, **world, emblem=emblem).batch(range(20)) for emblem in (False, True))
+        assert torch.equal(bare.image, bare.image.rot90(dims=(2, 3)))
+        assert not torch.equal(worn.image, worn.image.rot90(dims=(2, 3)))
+        assert not bare.parts[:, 0, 1:].any()
+        assert torch.equal(bare.parts[:, 0, 0], worn.parts[:, 0, 0])
 
 
 def test_correlation_ties_the_attribute_to_the_class():

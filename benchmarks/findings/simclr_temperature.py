@@ -3,16 +3,24 @@
 python -m benchmarks.findings.simclr_temperature
 """
 
-from benchmarks.findings.common import Finding, run
-from benchmarks.findings.simclr_common import METRIC, config, images, knn, setting, trained
+from typing import Any
 
-TAUS = (0.02, 0.1, 0.2, 0.5, 2.0)
+from benchmarks.findings import simclr_common as common
+from benchmarks.findings.common import Finding, run
+from benchmarks.findings.simclr_common import FAST, METRIC, config, images, knn, trained
+
+TAUS = (0.02, 0.2, 0.5, 2.0)
+
+
+def setting() -> dict[str, Any]:
+    """What all arms share."""
+    return common.setting() | FAST
 
 
 def measure(seed: int) -> dict[str, float]:
     """kNN accuracy at each temperature, for one seed."""
     data = images(seed)
-    return {f"tau {tau:g}": knn(trained(config(seed, tau=tau), data[0]).backbone, data) for tau in TAUS}
+    return {f"tau {tau:g}": knn(trained(config(seed, tau=tau, **FAST), data[0]).backbone, data) for tau in TAUS}
 
 
 if __name__ == "__main__":

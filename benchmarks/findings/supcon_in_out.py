@@ -3,20 +3,28 @@
 python -m benchmarks.findings.supcon_in_out
 """
 
+from typing import Any
+
+from benchmarks.findings import simclr_common as common
 from benchmarks.findings.common import Finding, run
-from benchmarks.findings.simclr_common import METRIC, config, images, knn, setting, trained, untrained
+from benchmarks.findings.simclr_common import FAST, METRIC, config, images, knn, trained, untrained
 from sslcourse.methods.supcon import SupCon
 
 
+def setting() -> dict[str, Any]:
+    """What all arms share."""
+    return common.setting() | FAST | {"method": "supcon", "tau": SupCon.PRESETS["cpu"].tau}
+
+
 def measure(seed: int) -> dict[str, float]:
-    """kNN accuracy with either loss, without labels and of the untrained network, for one seed."""
+    """kNN accuracy with either loss and of the untrained network, for one seed."""
     data = images(seed)
-    arms = {"L_out": {}, "L_in": {"loss": "in"}, "no labels": {"labels": False}}
+    arms: dict[str, dict[str, Any]] = {"L_out": {}, "L_in": {"loss": "in"}}
     found = {
-        arm: knn(trained(config(seed, SupCon, **change), data[0], SupCon).backbone, data)
+        arm: knn(trained(config(seed, SupCon, **FAST, **change), data[0], SupCon).backbone, data)
         for arm, change in arms.items()
     }
-    return found | {"untrained": knn(untrained(config(seed, SupCon), SupCon).backbone, data)}
+    return found | {"untrained": knn(untrained(config(seed, SupCon, **FAST), SupCon).backbone, data)}
 
 
 if __name__ == "__main__":

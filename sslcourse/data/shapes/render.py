@@ -133,14 +133,16 @@ def _paint_object(drawing: Drawing, p: Parameters, k: int, x: Tensor, y: Tensor)
     # Never so small that a 32 px image loses them.
     emblem_radius = np.maximum(er * radius * scale * 0.85, 2.0)
     dot_radius = np.maximum(emblem_radius * 0.42, 1.0)
-    emblem = coverage(centre - _column(emblem_radius, device)) * cover
-    dot = coverage(centre - _column(dot_radius, device)) * cover
+    worn = cover * _column(p.emblem, device)
+    emblem = coverage(centre - _column(emblem_radius, device)) * worn
+    dot = coverage(centre - _column(dot_radius, device)) * worn
 
     paint = tensor(p.paint[:, k], device)[..., None, None]
     colour = _over(paint[:, 0], paint[:, 1], _texture(p, k, u, v)[:, None])
     sketch = p.domain == SKETCH
     if sketch.any():
-        outline = coverage(torch.minimum(body.abs(), (centre - _column(emblem_radius, device)).abs()) - 0.6)
+        rim = (centre - _column(emblem_radius, device)).abs() + _column(1e3 * (1 - p.emblem), device)
+        outline = coverage(torch.minimum(body.abs(), rim) - 0.6)
         colour = _over(colour, torch.full_like(colour, 0.15), (outline * _column(sketch, device))[:, None])
     colour = _over(colour, paint[:, 2], (emblem * _column(~sketch, device))[:, None])
     colour = _over(colour, paint[:, 3], dot[:, None])

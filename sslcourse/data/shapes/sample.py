@@ -37,6 +37,7 @@ class Parameters:
     ground_waves: Floats  # (B, 3, 3) three plane waves: frequency along x, along y, phase
     light: Floats  # (B, 2) slope of the brightness along x and y
     domain: Ints  # (B,) index into DOMAINS
+    emblem: Floats  # (B,) 1 where objects wear it, else 0
     word: Ints  # (B,) index into CLASSES, -1 for none
     word_y: Floats  # (B,) height of the word's label
     phrasing: Floats  # (B,) in [0, 1), how the caption is put
@@ -88,6 +89,7 @@ def sample(s: Settings, seed: int, scenes: NDArray[np.int64]) -> Parameters:
         ground_waves=_waves(draw, background, n),
         light=np.stack([slope * np.cos(turn), slope * np.sin(turn)], 1),
         domain=domain,
+        emblem=np.full(n, float(s.emblem)),
         word=_words(s, draw, kind[:, 0]),
         word_y=np.where(draw.uniform("word above") < 0.5, -1, 1) * draw.between("word height", 0.45, 0.75),
         phrasing=draw.uniform("phrasing"),

@@ -77,6 +77,8 @@ class Settings:
     """Share of scenes whose background (kind and hue) follows from the class."""
     colour_correlation: float = 0.0
     """Share of scenes whose object colour follows from the class."""
+    emblem: bool = True
+    """Whether objects wear the round emblem with its dot, without which some shapes look the same from all sides."""
     contrast: float = 1.0
     """How far the lightness of an object keeps from that of its ground: 0 is any colour on any colour."""
     corruption: str | None = None
