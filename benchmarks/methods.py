@@ -1,6 +1,7 @@
 """Does a method learn on `Shapes` with its preset "cpu"? kNN after training, with random weights, and on raw pixels.
 
     python -m benchmarks.methods rotation supcon         # five trainings each, written to benchmarks/trained/NAME.json
+    python -m benchmarks.methods byol --world sketch     # on another setting of `Shapes`
     python -m benchmarks.methods --table                 # what has been recorded, as Markdown
 
 All seeds share the scenes; a seed sets the initial weights, the order of images and the views. `seconds` are CPU
@@ -29,9 +30,10 @@ RANDOM, PIXELS = "random init", "raw pixels"
 
 
 @cache
-def images(size: int) -> tuple[Images, Images]:
+def images(size: int, world: str = "default") -> tuple[Images, Images]:
     """Training and test scenes of this size."""
-    return Shapes("train", size=size).as_images(TRAIN), Shapes("test", size=size).as_images(TEST)
+    bank, queries = (Shapes(split, size=size, preset=world) for split in ("train", "test"))
+    return bank.as_images(TRAIN), queries.as_images(TEST)
 
 
 def knn(module: Any, bank: Images, queries: Images) -> float:
@@ -43,35 +45,36 @@ def knn(module: Any, bank: Images, queries: Images) -> float:
 
 
 @cache
-def pixels(size: int) -> float:
+def pixels(size: int, world: str = "default") -> float:
     """The same on the pixels."""
-    bank, queries = images(size)
+    bank, queries = images(size, world)
     flat = [part.images.flatten(1).float() for part in (bank, queries)]
     return knn_accuracy(flat[0], bank.labels, flat[1], queries.labels).value
 
 
-def measure(name: str, seed: int) -> tuple[dict[str, float], float]:
+def measure(name: str, seed: int, world: str = "default") -> tuple[dict[str, float], float]:
     """kNN accuracy of the trained and the untrained method and of pixels; CPU seconds of the training."""
     preset = methods.get(name).PRESETS["cpu"]
     config = replace(preset, train=replace(preset.train, seed=seed))
-    data = images(config.augment.size)
+    data = images(config.augment.size, world)
     module = methods.build(name, config)
     untrained = knn(module, *data)
     start = time.process_time()
     with TemporaryDirectory() as folder:
         train.fit(module, data[0], config, folder, progress=False)
     seconds = time.process_time() - start
-    return {name: knn(module, *data), RANDOM: untrained, PIXELS: pixels(config.augment.size)}, seconds
+    return {name: knn(module, *data), RANDOM: untrained, PIXELS: pixels(config.augment.size, world)}, seconds
 
 
-def record(name: str, seeds: int, folder: Path = FOLDER) -> Finding:
+def record(name: str, seeds: int, folder: Path = FOLDER, world: str = "default") -> Finding:
     """Train with the seeds 0, 1, ... and write the result after each of them."""
     config = to_dict(methods.get(name).PRESETS["cpu"])
-    setting = {"data": "shapes", "train": TRAIN, "test": TEST, "preset": "cpu", "config": config}
+    data = "shapes" if world == "default" else f"shapes:{world}"
+    setting = {"data": data, "train": TRAIN, "test": TEST, "preset": "cpu", "config": config}
     found = Finding(name, f"Does {name} learn on Shapes?", "kNN accuracy (k = 20)", RANDOM, setting)
     folder.mkdir(exist_ok=True)
     for seed in range(seeds):
-        values, seconds = measure(name, seed)
+        values, seconds = measure(name, seed, world)
         found.seeds.append(seed)
         found.seconds.append(round(seconds, 1))
         for arm, value in values.items():
@@ -84,13 +87,14 @@ def record(name: str, seeds: int, folder: Path = FOLDER) -> Finding:
 def table(folder: Path = FOLDER) -> str:
     """What is recorded: mean, 95 % interval over seeds, and the paired differences."""
     rows = [
-        "| method | kNN accuracy | above random init | above raw pixels | CPU seconds |",
-        "| --- | --- | --- | --- | ---: |",
+        "| method | data | kNN accuracy | above random init | above raw pixels | CPU seconds |",
+        "| --- | --- | --- | --- | --- | ---: |",
     ]
     for path in sorted(folder.glob("*.json")):
         found = Finding.load(path)
         cells = [_cell(found.mean(found.name)), *(_cell(found.difference(found.name, b)) for b in (RANDOM, PIXELS))]
-        rows.append(f"| `{found.name}` | {' | '.join(cells)} | {statistics.median(found.seconds):.0f} |")
+        cells = [f"`{found.name}`", f"`{found.setting['data']}`", *cells, f"{statistics.median(found.seconds):.0f}"]
+        rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
@@ -103,10 +107,11 @@ def main() -> None:
     parser.add_argument("methods", nargs="*", help="names of methods that have a preset 'cpu'")
     parser.add_argument("--seeds", type=int, default=5, help="trainings of each (default 5)")
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder for the JSON files")
+    parser.add_argument("--world", default="default", help="preset of Shapes (default: the default one)")
     parser.add_argument("--table", action="store_true", help="print what is recorded")
     options = parser.parse_args()
     for name in options.methods:
-        record(name, options.seeds, options.out)
+        record(name, options.seeds, options.out, options.world)
     if options.table:
         print(table(options.out))
 

@@ -411,3 +411,12 @@ def test_a_stream_of_broken_files_is_refused(tmp_path):
     stream.workers = 0
     with pytest.raises(InputError, match="in a row are not readable"):
         list(stream.batches(2))
+
+
+def test_other_settings_of_the_world_have_names() -> None:
+    from sslcourse.data import Shapes
+
+    found = load("shapes:sketch", "test", size=16, n=3)
+    assert torch.equal(found.images, Shapes("test", size=16, preset="sketch").as_images(3).images)
+    with pytest.raises(InputError, match="sketch"):
+        load("shapes:sketsh")

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
-from sslcourse.data.load import load_images
+from sslcourse.data.load import is_world, load_images
 from sslcourse.errors import InputError
 
 
@@ -93,6 +93,6 @@ def source_size(name: str, view: int) -> int | None:
     `Shapes` are drawn at the size of the view. Small views take images as they are; large ones are cut from images an
     eighth larger, as 224 from 256.
     """
-    if name in ("shapes", "captions"):
+    if is_world(name):
         return view
     return None if view <= 64 else view * 8 // 7

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,9 +36,9 @@ def load(
 ) -> Images | ImageStream | CocoPack | DavisPack:
     """Load a set of images by name or from a path.
 
-    Names: "shapes" (the embedded world), "captions" (its scenes of several objects, with captions, without some pairs
-    of colour and shape: `data.captioned`), "digits" and "photos" work offline; "cifar10", "stl10", "imagenette", "pets"
-    and "voc" are torchvision's and are downloaded once.
+    Names: "shapes" (the embedded world; "shapes:sketch" and so on are its other presets), "captions" (its scenes of
+    several objects, with captions, without some pairs of colour and shape: `data.captioned`), "digits" and "photos"
+    work offline; "cifar10", "stl10", "imagenette", "pets" and "voc" are torchvision's and are downloaded once.
 
     Paths: a folder of images (FOLDER/CLASS/*, FOLDER/*, or either below FOLDER/train and FOLDER/test or val); a JPEG
     pack (its folder, `_jpeg.bin` or `_index.npz`); `coco.zip` -> `CocoPack` and `davis.zip` -> `DavisPack`, which keep
@@ -61,7 +62,7 @@ def load(
     checked_size(size)
     name, folder = str(name_or_path), _root(root)
     path = _path_of(name, folder)
-    if path is None and name in ("shapes", "captions"):
+    if path is None and is_world(name):
         return _shapes(name, split, size, n, seed)
     if path is None:
         source, index = _read_named(name, split, size, folder / name)
@@ -96,6 +97,11 @@ def load_images(
     return found
 
 
+def is_world(name: str) -> bool:
+    """Whether this names the embedded world, drawn at any size: "shapes", "shapes:sketch", ..., "captions"."""
+    return name == "captions" or name.partition(":")[0] == "shapes"
+
+
 def _root(root: str | Path | None) -> Path:
     return Path(root or os.environ.get("SSLCOURSE_DATA") or "~/.cache/sslcourse").expanduser()
 
@@ -103,6 +109,8 @@ def _root(root: str | Path | None) -> Path:
 def _path_of(name: str, root: Path) -> Path | None:
     """The path that `name` means, or None for a named dataset."""
     kept = root / name
+    if is_world(name):
+        return None
     if name in NAMES:
         return kept if kept.is_dir() and find_pack(kept) else None
     path = Path(name).expanduser()
@@ -126,7 +134,8 @@ def _shapes(name: str, split: str, size: int | None, n: int | None, seed: int) -
     if name == "captions":
         n = n or (CAPTIONS_N if split == "train" else CAPTIONS_N // 12)
         return captioned(split, n, size or 32, seed)
-    world = Shapes(split, seed=seed) if size is None else Shapes(split, size=size, seed=seed)
+    knobs: dict[str, Any] = {"seed": seed, "preset": name.partition(":")[2] or "default"}
+    world = Shapes(split, **knobs) if size is None else Shapes(split, size=size, **knobs)
     return world.as_images(SHAPES_N if n is None else n)
 
 

@@ -119,11 +119,11 @@ def _fix_inputs(vit: ViT, freeze_patches: bool) -> None:
     vit.patch_embed.requires_grad_(not freeze_patches)
 
 
-_SIMCLR = SimCLR.PRESETS["cpu"]
+_SKETCH = SimCLR.PRESETS["cpu_sketch"]
 MoCoV3.PRESETS = {
-    # For `Shapes` at 32 px on a CPU; not tuned; with the convnet and so the heads of the ResNet form.
+    # For sketches ("shapes:sketch") at 32 px on a CPU; with the convnet and so the heads of the ResNet form.
     "cpu": MoCoV3.Config(
-        "convnet_fast", 256, 128, 2, predictor_bn=False, augment=_SIMCLR.augment, train=_SIMCLR.train
+        "convnet_fast", 256, 128, 2, predictor_bn=False, augment=_SKETCH.augment, train=_SKETCH.train
     ),
     # Appendix A: AdamW, lr 1.5e-4 x batch / 256, weight decay 0.1, 300 epochs with 40 of warm-up.
     "vit_small": MoCoV3.Config(

@@ -102,6 +102,12 @@ _CPU = SimCLR.Config(
 SimCLR.PRESETS = {
     # Half a minute on 2 CPU cores for `Shapes` at 32 px.
     "cpu": _CPU,
+    # The same for its sketches ("shapes:sketch"): ink on paper has no colour to distort, so the crops do it.
+    "cpu_sketch": replace(
+        _CPU,
+        augment=Augment(32, scale=(0.5, 1.0), jitter_p=0.0, gray=0.0, blur=0.0),
+        train=replace(_CPU.train, lr=4e-3),
+    ),
     # A few minutes on 2 CPU cores for CIFAR-10: strong crops, jitter at half strength, no blur.
     "cpu_cifar": replace(
         _CPU,
