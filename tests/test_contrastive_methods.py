@@ -119,9 +119,9 @@ def test_it_learns_to_tell_images_apart_in_seconds(name, shapes, tmp_path):
 
 @pytest.mark.parametrize("name", MEMORIES)
 def test_images_come_nearer_to_their_memories_than_to_those_of_others(name, shapes, tmp_path):
-    """After eight epochs an embedding is that of its own image's memory more often than an untrained one."""
+    """After 24 epochs an embedding is that of its own image's memory more often than an untrained one."""
     few = shapes.subset(torch.arange(128))
-    config = tiny(name, steps=96, lr=3e-3, images=128, negatives=64)
+    config = tiny(name, steps=192, lr=3e-3, images=128, negatives=64)
     module = methods.build(name, config)
 
     def found(module):
@@ -168,7 +168,7 @@ def test_only_every_so_many_th_label_is_looked_at(name, shapes):
 
 @pytest.mark.parametrize("name", FEW_LABELS)
 def test_the_classifier_learns_its_labelled_images(name, shapes, tmp_path):
-    config = tiny(name, steps=60, lr=3e-3, one_in=2, **({"weight": 5.0} if name == "mixmatch" else {}))
+    config = tiny(name, steps=120, lr=3e-3, one_in=2, **({"weight": 5.0} if name == "mixmatch" else {}))
     few = shapes.subset(torch.arange(64))
     module = methods.build(name, config)
     fit(module, few, config, tmp_path / "run", progress=False)
