@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.findings import clip_common, common, mae_common, simclr_common
+from benchmarks.findings import clip_common, common, mae_common, nonegatives_common, simclr_common
 from benchmarks.findings.common import FOLDER, Finding, run
 
 RECORDS = sorted(FOLDER.glob("*.json"))
@@ -74,6 +74,7 @@ def test_script_makes_the_arms_of_its_record(path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(simclr_common, "STEPS", 2)
     monkeypatch.setattr(clip_common, "TEST", 50)
     monkeypatch.setattr(mae_common, "STEPS", 2)
+    monkeypatch.setattr(nonegatives_common, "STEPS", 2)
     for name, value in SMALL.get(path.stem, {}).items():
         monkeypatch.setattr(script, name, value)
     values = script.measure(0)
@@ -112,6 +113,20 @@ def test_curves_of_the_explorer_are_complete() -> None:
             assert all(-1e-3 <= s <= m + 1e-3 for s, m in zip(curve["single"], curve["mean"], strict=True))
     for rows in data["answers"].values():
         assert all(abs(sum(row) - 1) < 0.05 for row in rows)
+
+
+def test_curves_of_simsiam_end_where_the_record_does() -> None:
+    from benchmarks.findings import simsiam_collapse as script
+
+    seeds, record = (json.loads((FOLDER / part / "simsiam_collapse.json").read_text()) for part in ("curves", ""))
+    assert len(seeds) == len(record["seeds"])
+    for i, arms in enumerate(seeds):
+        assert set(arms) == set(script.ARMS)
+        for arm, curves in arms.items():
+            assert {len(curve) for curve in curves.values()} == {nonegatives_common.STEPS // nonegatives_common.EVERY}
+            assert all(-1 <= loss <= 1 for loss in curves["loss"])  # negative cosines
+            assert curves["spread"][-1] == pytest.approx(record["arms"][f"{arm}, spread"][i], abs=1e-3)
+            assert curves["rank"][-1] / 64 == pytest.approx(record["arms"][f"{arm}, rank"][i], abs=1e-3)
 
 
 def test_entropies_of_known_answers() -> None:

@@ -60,12 +60,13 @@ class SimCLR(nn.Module):
 
     PRESETS: ClassVar[dict[str, Config]]
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, encoder: nn.Module | None = None) -> None:
+        """`encoder` takes the place of the backbone that `config` names; it has `num_features`."""
         super().__init__()
         if not config.tau > 0:
             raise InputError(f"simclr needs a temperature above 0; got tau={config.tau}.")
         self.config = config
-        self.backbone = backbone(config.backbone, config.augment.size)
+        self.backbone = backbone(config.backbone, config.augment.size) if encoder is None else encoder
         width: Any = self.backbone.num_features
         if config.head == "none":
             self.head: nn.Module = nn.Identity()
