@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.findings import clip_common, common, mae_common, nonegatives_common, simclr_common
+from benchmarks.findings import clip_common, common, mae_common, nonegatives_common, page, simclr_common
 from benchmarks.findings.common import FOLDER, Finding, run
 
 RECORDS = sorted(FOLDER.glob("*.json"))
@@ -93,6 +93,20 @@ def test_first_seed_again(path: Path) -> None:
     assert record.setting == json.loads(json.dumps(script.setting())), "recorded with other settings"
     for arm, value in script.measure(record.seeds[0]).items():
         assert value == pytest.approx(record.arms[arm][0], abs=0.06), arm
+
+
+def test_page_of_findings_is_up_to_date() -> None:
+    """FINDINGS.md is what the records say today."""
+    found = page.records()
+    assert page.PAGE.read_text(encoding="utf-8") == page.page(found), "python -m benchmarks.findings.page"
+    assert page.FIGURE.stat().st_size > 10_000
+
+
+def test_verdict_follows_the_interval() -> None:
+    """b is 0.1 above a in every seed, c wavers."""
+    found = finding(seeds=[0, 1, 2], arms={"a": [0.1, 0.5, 0.9], "b": [0.2, 0.61, 1.0], "c": [0.2, 0.3, 0.95]})
+    says = [page.verdict(page.Claim("tiny", "", *arms), found) for arms in (("b", "a"), ("a", "b"), ("c", "a"))]
+    assert says == ["shows", "the opposite shows", "does not show"]
 
 
 def test_folder_is_where_pages_look() -> None:

@@ -36,11 +36,12 @@ def images(seed: int) -> tuple[Images, Images]:
     return bank, Shapes("test", size=SIZE, seed=seed).as_images(TEST)
 
 
-def config(seed: int, method: Any = SimCLR, **changes: Any) -> Any:
-    """The preset "cpu" of a method cut to `STEPS`, with other fields changed."""
+def config(seed: int, method: Any = SimCLR, *, steps: int = 0, batch: int = 0, **changes: Any) -> Any:
+    """The preset "cpu" of a method cut to `STEPS` (or `steps`, if it is given) with other fields changed."""
     preset = method.PRESETS["cpu"]
     changes = {"backbone": "convnet"} | changes  # what the first findings were recorded with
-    return replace(preset, train=replace(preset.train, steps=STEPS, batch_size=BATCH, seed=seed), **changes)
+    length = {"steps": steps or STEPS, "batch_size": batch or BATCH, "seed": seed}
+    return replace(preset, train=replace(preset.train, **length), **changes)
 
 
 def untrained(settings: Any, method: Any = SimCLR) -> Any:
