@@ -1,24 +1,33 @@
 """SAM's parts, prompting and automatic masks: limits, slow twins, an analytic model with known answers, bad input."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
 from sslcourse.errors import InputError
-from sslcourse.segment.automatic import AutomaticMasks, Thresholds
+from sslcourse.segment.automatic import SMALL, AutomaticMasks, Thresholds
+from sslcourse.segment.bounds import bounds_of
 from sslcourse.segment.build import build_hq_sam, build_sam, build_tiny_sam
+from sslcourse.segment.family_scoring import box_overlap
+from sslcourse.segment.files import load_tiny
 from sslcourse.segment.grids import crop_boxes, point_grid
 from sslcourse.segment.image_encoder import ImageEncoder, window_partition, window_unpartition
 from sslcourse.segment.mask_decoder import dynamic_multimask, select_single
+from sslcourse.segment.mask_prompts import box_of
+from sslcourse.segment.masks import stability_score
 from sslcourse.segment.predictor import Predictor
 from sslcourse.segment.prompts import PromptEncoder, fourier_point_embed
 from sslcourse.segment.resize import fit_longest, to_pixels
 from sslcourse.segment.sam import Sam
+from sslcourse.segment.scenes import draw_scenes
 from sslcourse.segment.tiny_vit import TinyViT, decoupled_distill
 
 
@@ -341,3 +350,60 @@ def test_grids() -> None:
         point_grid(0)
     with pytest.raises(InputError, match="leave layer"):
         AutomaticMasks(Discs([]), 2, crop_layers=2, crop_points_scale=2)(places(10, 10))
+
+
+class WithoutBounds:
+    """A predictor whose masks are all enlarged."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.set_image, self.upscale = predictor.set_image, predictor.upscale
+        self.predict_low_res = predictor.predict_low_res
+
+
+@pytest.mark.parametrize("size", [(128, 128), (300, 200), (40, 60)])
+def test_what_cannot_stay_is_not_enlarged_and_nothing_changes(size: tuple[int, int]) -> None:
+    predictor = Predictor(load_tiny())
+    scene = draw_scenes(1, "test", presets=("multi",)).images[0, :3]
+    image = torch.nn.functional.interpolate(scene[None].float(), size, mode="bilinear")[0].byte()
+    seen: list[int] = []
+
+    def watched(low_res: Tensor) -> Tensor:
+        seen.append(len(low_res))
+        return Predictor.upscale(predictor, low_res)
+
+    predictor.upscale = watched  # type: ignore[method-assign]
+    for limits in (SMALL, replace(SMALL, pred_iou=0.0, nms=0.4)):
+        seen.clear()
+        found = AutomaticMasks(predictor, 8, limits=limits)(image)
+        judged = sum(seen) - len(found)
+        assert len(found) > 1
+        assert judged < 3 * 64 / 2
+        assert found == AutomaticMasks(WithoutBounds(predictor), 8, limits=limits)(image)
+
+
+@given(st.integers(0, 10**6), st.sampled_from([(9, 7), (33, 40), (64, 48), (130, 35)]))
+@settings(max_examples=40, deadline=None)
+def test_bounds_hold_boxes_and_stability(seed: int, size: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    small = torch.nn.functional.avg_pool2d(torch.randn(6, 24, 20, generator=generator), 5, stride=1) * 9 - 1
+    large = torch.nn.functional.interpolate(small[None], size, mode="bilinear", align_corners=False)[0]
+    bounds, exact = bounds_of(small, size), box_of(large > 0)
+    sure, there = bounds.inner.any(dim=1), exact.any(dim=1)
+    assert (bounds.inner[sure, :2] >= exact[sure, :2]).all()
+    assert (bounds.inner[sure, 2:] <= exact[sure, 2:]).all()
+    assert (bounds.outer[there, :2] <= exact[there, :2]).all()
+    assert (bounds.outer[there, 2:] >= exact[there, 2:]).all()
+    assert (bounds.stability >= stability_score(large)).all()
+    for box in exact:
+        assert (box_overlap(exact, box)[bounds.repeat(box, 0.5)] > 0.5).all()
+
+
+def test_bounds_are_tight_where_the_enlargement_is_strong() -> None:
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    disc = (20 - torch.hypot(x - 30, y - 34))[None]
+    bounds = bounds_of(disc, (512, 512))
+    large = torch.nn.functional.interpolate(disc[None], (512, 512), mode="bilinear", align_corners=False)[0]
+    exact = box_of(large > 0)
+    assert bounds.repeat(exact[0] + torch.tensor([6.0, -4, 6, -4]), 0.7).all()
+    assert not bounds.repeat(exact[0] + 60, 0.7).any()
+    assert bounds.stability[0] == pytest.approx(float(stability_score(large)[0]), abs=0.3)

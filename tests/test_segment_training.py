@@ -19,7 +19,7 @@ from sslcourse.segment.clicks import center_click
 from sslcourse.segment.family import HQTraining, MobileTraining
 from sslcourse.segment.fastsam import masks_by_text
 from sslcourse.segment.files import load_tiny, save_tiny
-from sslcourse.segment.prompts import INCLUDE
+from sslcourse.segment.prompts import INCLUDE, PADDING
 from sslcourse.segment.scenes import N_PARTS, SceneMasks, draw_scenes, pack_scenes, part_mask
 from sslcourse.segment.scoring import box_ious, click_ious, iou_of
 from sslcourse.segment.training import SamTraining
@@ -90,6 +90,24 @@ def test_all_parts_learn(scenes: SceneMasks, encoder: str) -> None:
     silent = [name for name, p in training.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert silent == []
     assert out["loss"].item() == pytest.approx((out["first"] + out["last"]).item(), rel=1e-5)
+
+
+def test_half_of_the_clicks_go_to_the_middle_of_the_largest_error() -> None:
+    gt, pred = torch.zeros(2, 400, 32, 32, dtype=torch.bool)
+    gt[:, 4:15, 4:15], pred[:, 20:24, 20:24] = True, True
+    numbers = torch.rand(400, generator=step_generator(0, 0))
+    for centered, share in ((0.0, 1 / 137), (0.5, 0.5), (1.0, 1.0)):
+        training = methods.build(SamTraining, config(centered=centered, quiet=0.2))
+        points, labels = training._click(gt, pred, numbers)
+        none = numbers < 0.2
+        assert torch.equal(labels[:, 0] == PADDING, none)
+        points, labels = points[~none, 0].long(), labels[~none, 0]
+        middle = (points == torch.tensor([9, 9])).all(dim=1)
+        assert middle.double().mean() == pytest.approx(share, abs=0.07)
+        there = torch.where(labels == 1, gt[0, points[:, 1], points[:, 0]], pred[0, points[:, 1], points[:, 0]])
+        assert there.all()
+        if centered < 1:
+            assert (labels == 0).any()
 
 
 def test_later_answers_follow_clicks_and_one_of_them_learns(

@@ -3,8 +3,9 @@
 Kirillov et al. 2023, "Segment Anything", appendix B. A mask stays if its predicted IoU and its stability are high, if
 it does not touch the edge of a crop, and if no better mask has nearly the same box (non-maximum suppression).
 
-A mask is brought to the size of the image to judge it, and once more at the end if it stayed; between, only its low
-resolution is kept. So nothing has to be compressed on the way, and memory does not grow with the image.
+The best masks are judged first, and most of the others have nearly the box of a better one: they go before they are
+brought to the size of the image. Of those that stay, only the low resolution is kept until the end. So nothing has to
+be compressed on the way, and memory does not grow with the image.
 """
 
 import math
@@ -17,6 +18,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from sslcourse.errors import InputError
+from sslcourse.segment.bounds import Bounds
 from sslcourse.segment.grids import crop_boxes, layer_grids
 from sslcourse.segment.mask_prompts import box_of
 from sslcourse.segment.masks import (
@@ -30,11 +32,16 @@ from sslcourse.segment.masks import (
 from sslcourse.segment.resize import to_pixels
 from sslcourse.segment.rle import RLE, area_of, mask_to_rle, rle_to_mask
 
+_AT_ONCE = 8  # masks that are enlarged together: more would leave the processor's cache
 MAX_SIDE = 4096  # hundreds of masks of a larger image are gigabytes and hours
 
 
 class PointModel(Protocol):
-    """What answers points: `Predictor`, or anything else with these three methods."""
+    """What answers points: `Predictor`, or anything else with these three methods.
+
+    A model may also have `bounds(low_res, threshold, delta)`, the `Bounds` of the masks that logits (K, h, w) become:
+    then masks that cannot stay are not enlarged.
+    """
 
     def set_image(self, image: Any) -> Any: ...
 
@@ -67,7 +74,7 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def __getitem__(self, index: Tensor) -> "Candidates":
+    def __getitem__(self, index: slice | Tensor) -> "Candidates":
         return Candidates(*(getattr(self, f.name)[index] for f in fields(self)))
 
     @staticmethod
@@ -139,25 +146,11 @@ def amg_postprocess(
 SMALL = Thresholds(pred_iou=0.4, stability=0.6)  # for the course's models, which promise less than they hold
 
 
-def amg_filter(
-    model: PointModel, low_res: Tensor, iou: Tensor, points: Tensor, crop: Tensor, image: Tensor, limits: Thresholds
-) -> Candidates:
-    """Those of a batch's masks that are good and whole. The cheapest question is asked first.
-
-    Args:
-        low_res, iou: (N, M, h, w) and (N, M), the model's answer.
-        points: (N, 2) that asked.
-        crop, image: (4,) boxes of what the model sees and of the whole image.
-    """
-    n_masks = iou.shape[1]
-    flat, score, asked = low_res.flatten(0, 1), iou.flatten(), points.repeat_interleave(n_masks, dim=0)
-    good = score > limits.lowest[0]
-    flat, score, asked = flat[good], score[good], asked[good]
-    logits = model.upscale(flat[:, None])[:, 0]
+def amg_judge(model: PointModel, found: Candidates, limits: Thresholds) -> Candidates:
+    """`found` with the stability and the boxes of its masks at the size of the image."""
+    logits = model.upscale(found.low_res[:, None])[:, 0]
     stability = stability_score(logits, limits.mask, limits.delta)
-    boxes = box_of(logits > limits.mask).long()
-    found = Candidates(flat, boxes, score, stability, asked)
-    return found[amg_stays(boxes, score, stability, crop, image, *limits.lowest)]
+    return replace(found, stability=stability, boxes=box_of(logits > limits.mask).long())
 
 
 def amg_candidates(
@@ -167,18 +160,46 @@ def amg_candidates(
     image: Tensor,
     limits: Thresholds,
 ) -> Candidates:
-    """The masks that stay of the answers to all points of a grid, best first.
+    """The masks that stay of the answers to all points of a grid, best first: what `amg_postprocess` keeps.
 
-    A batch is filtered when it comes, so that bad masks take no memory; filtering them once more changes nothing.
+    The masks come up by descending predicted IoU. A good one stays, and takes those below it along that surely have
+    nearly the same box. Those, and masks that cannot be stable, are never enlarged (`segment.bounds`): most of all.
 
     Args:
-        answers: (low_res, iou, points) of each batch, see `amg_filter`.
+        answers: (low_res, iou, points) of each batch: (N, M, h, w) logits and (N, M) of the model, and (N, 2) points.
+        crop, image: (4,) boxes of what the model sees and of the whole image.
 
     Returns:
         by descending predicted IoU; boxes and points in pixels of the crop.
     """
-    kept = Candidates.cat([amg_filter(model, *answer, crop, image, limits) for answer in answers])
-    return kept[amg_postprocess(kept.boxes, kept.iou, kept.stability, crop, image, *limits.lowest, limits.nms)]
+    found = Candidates.cat([_asked(*answer, limits) for answer in answers])
+    found = found[found.iou.argsort(descending=True, stable=True)]
+    bounds: Bounds | None = None
+    left = torch.ones(len(found), dtype=torch.bool, device=found.iou.device)
+    if hasattr(model, "bounds"):
+        bounds = model.bounds(found.low_res, limits.mask, limits.delta)
+        left = bounds.stability >= limits.stability
+    good = found[:0]
+    while bool(left.any()):
+        best = left.nonzero()[: 1 if bounds else _AT_ONCE, 0]
+        left[best] = False
+        some = amg_judge(model, found[best], limits)
+        some = some[amg_stays(some.boxes, some.iou, some.stability, crop, image, *limits.lowest)]
+        before, good = len(good), Candidates.cat([good, some])
+        good = good[nms(good.boxes.float(), good.iou.float(), limits.nms)]
+        if bounds:
+            for box in good.boxes[before:]:  # what another one suppresses suppresses nothing
+                left &= ~bounds.repeat(box, limits.nms)
+    return good
+
+
+def _asked(low_res: Tensor, iou: Tensor, points: Tensor, limits: Thresholds) -> Candidates:
+    """The masks of a batch that the model itself believes in, not judged yet."""
+    score = iou.flatten()
+    good = score > limits.lowest[0]
+    asked = points.repeat_interleave(iou.shape[1], dim=0)[good]
+    boxes = torch.zeros(len(asked), 4, dtype=torch.long, device=score.device)
+    return Candidates(low_res.flatten(0, 1)[good], boxes, score[good], torch.zeros_like(score[good]), asked)
 
 
 @dataclass(frozen=True)

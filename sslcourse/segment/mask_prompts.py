@@ -12,8 +12,13 @@ from sslcourse.errors import InputError
 
 def box_of(mask: Tensor) -> Tensor:
     """(..., 4) float x1 y1 x2 y2 of the first and last pixel of masks (..., H, W) bool; zeros for an empty mask."""
-    height, width = mask.shape[-2:]
-    rows, columns = (any_of.int() for any_of in _rows_and_columns(mask))
+    return box_of_sides(*_rows_and_columns(mask))
+
+
+def box_of_sides(rows: Tensor, columns: Tensor) -> Tensor:
+    """`box_of` of masks that have a pixel in these rows (..., H) and columns (..., W), bool."""
+    height, width = rows.shape[-1], columns.shape[-1]
+    rows, columns = rows.int(), columns.int()
     x1, y1 = columns.argmax(-1), rows.argmax(-1)
     x2, y2 = width - 1 - columns.flip(-1).argmax(-1), height - 1 - rows.flip(-1).argmax(-1)
     box = torch.stack([x1, y1, x2, y2], dim=-1).float()

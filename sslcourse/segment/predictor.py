@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sslcourse.errors import InputError
+from sslcourse.segment.bounds import Bounds, bounds_of
 from sslcourse.segment.resize import Size, fit_longest, resize_boxes, resize_longest, resize_points, to_pixels
 from sslcourse.segment.sam import Embedding, Sam
 
@@ -121,6 +122,11 @@ class Predictor:
     def upscale(self, low_res: Tensor) -> Tensor:
         """(N, M, 4g, 4g) logits to (N, M, H, W) logits on the original image."""
         return self.model.postprocess(low_res, self.input_size, self._size())
+
+    @torch.no_grad()
+    def bounds(self, low_res: Tensor, threshold: float, delta: float) -> Bounds:
+        """What the masks that logits (K, 4g, 4g) become on the original image have to be like, see `segment.bounds`."""
+        return bounds_of(self.model.uncover(low_res[:, None], self.input_size)[:, 0], self._size(), threshold, delta)
 
     def upscale_masks(self, low_res: Tensor) -> Tensor:
         """`upscale` and threshold: (N, M, H, W) bool; only some of the logits are in memory at a time."""

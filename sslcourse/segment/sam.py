@@ -126,7 +126,10 @@ class Sam(nn.Module):
         Returns:
             (N, M, H, W).
         """
+        return F.interpolate(self.uncover(low_res, input_size), original_size, mode="bilinear", align_corners=False)
+
+    def uncover(self, low_res: Tensor, input_size: tuple[int, int]) -> Tensor:
+        """The first half of `postprocess`: (N, M, 4g, 4g) to (N, M, h, w) logits in pixels of the model's input."""
         size = (self.image_size, self.image_size)
         full = F.interpolate(low_res, size, mode="bilinear", align_corners=False)
-        full = full[..., : input_size[0], : input_size[1]]
-        return F.interpolate(full, original_size, mode="bilinear", align_corners=False)
+        return full[..., : input_size[0], : input_size[1]]

@@ -2,7 +2,9 @@ r"""How a promptable segmenter learns: a first prompt, then clicks on its own er
 
 Kirillov et al. 2023, "Segment Anything", appendix A ("Training algorithm"). Every image gives several objects; each is
 prompted by a point in it or by a box with noise. After every answer a pixel is clicked that is still wrong, and the
-model is shown its last mask beside the clicks:
+model is shown its last mask beside the clicks. Half of these clicks are pixels drawn among all that are wrong, the
+other half the middle of the largest error, where an annotator would click (RITM, Sofiiuk et al. 2022, section 4.3): a
+model that has only seen the first kind misreads a click in a thin error along an outline.
 
     mask_0 = decode(prompt)                             one point: three masks, of which the best learns
     mask_r = decode(prompt + clicks on errors(mask_{r-1}), mask_{r-1})        no doubt left: one mask
@@ -24,7 +26,7 @@ from torch import Generator, Tensor, nn
 
 from sslcourse.data.rng import shard_rows
 from sslcourse.segment.build import build_tiny_sam
-from sslcourse.segment.clicks import jittered_box, one_click
+from sslcourse.segment.clicks import center_click, jittered_box, one_click
 from sslcourse.segment.losses import focal_dice, min_over_masks
 from sslcourse.segment.prompts import BOTTOM_RIGHT, INCLUDE, PADDING, TOP_LEFT
 from sslcourse.segment.sam import Sam
@@ -40,6 +42,7 @@ class Prompted:
     points: Tensor  # (N, 2, 2) x y in pixels: a point and padding, or the corners of a box
     labels: Tensor  # (N, 2)
     soft: Tensor  # (N, s, s) float, the share of each cell that is in the mask
+    full: Tensor  # (N, H, W) bool, the masks themselves
 
 
 class SamTraining(nn.Module):
@@ -61,6 +64,9 @@ class SamTraining(nn.Module):
         """Most answers to a prompt; from the second on, each follows a click on an error."""
         quiet: float = 0.0
         """How often a later answer follows no click, but only the mask of the one before."""
+        centered: float = 0.5
+        """Share of the clicks on errors that go to the middle of the largest one, as an annotator's; the others go to
+        any pixel that is wrong."""
         share: tuple[float, float, float] = (0.5, 0.3, 0.2)
         """How often wholes, emblems and dots are asked for."""
         relax: float = 0.05
@@ -120,7 +126,7 @@ class SamTraining(nn.Module):
         order = boxed[:, 0].long().argsort(stable=True)
         image = torch.arange(b, device=ids.device).repeat_interleave(p)
         soft = F.avg_pool2d(full.float()[:, None], cell)[:, 0]
-        return Prompted(image[order], points[order], labels[order], soft[order])
+        return Prompted(image[order], points[order], labels[order], soft[order], full[order])
 
     def forward(self, views: list[Tensor]) -> dict[str, Tensor]:
         """The loss, its first and last round, and the mean IoU of the last answers."""
@@ -129,7 +135,6 @@ class SamTraining(nn.Module):
         clicks = numbers[..., -self.config.rounds :].flatten(0, 1)
         embedding = self.sam.encode(pixels).image[given.image]
         points, labels, gt = given.points, given.labels, given.soft > 0.5
-        cell = ids.shape[-1] // gt.shape[-1]
         single = labels[:, 0] != INCLUDE
         masks, iou = self.answer(embedding, points, labels, None)
         first = last = self._first_loss(masks, iou, given.soft, single)
@@ -137,8 +142,9 @@ class SamTraining(nn.Module):
         shown = masks[torch.arange(len(masks)), best][:, None].detach()
         learns = 1 + int(clicks[0, 0] * (self.config.rounds - 1))
         for r in range(1, min(learns + 1, self.config.rounds)):
-            place, label = self._click(gt, shown[:, 0] > 0, clicks[:, r])
-            points = torch.cat([points, to_pixels(place, cell)], dim=1)
+            seen = F.interpolate(shown, given.full.shape[-2:], mode="bilinear", align_corners=False)
+            place, label = self._click(given.full, seen[:, 0] > 0, clicks[:, r])
+            points = torch.cat([points, place], dim=1)
             labels = torch.cat([labels, label], dim=1)
             with torch.set_grad_enabled(r == learns and torch.is_grad_enabled()):
                 masks, iou = self.answer(embedding, points, labels, shown)
@@ -151,9 +157,14 @@ class SamTraining(nn.Module):
         return {"loss": loss, "first": first, "last": last, "iou": (hit / union).mean()}
 
     def _click(self, gt: Tensor, pred: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
-        """A click on an error, or none (a padding point) for numbers below `quiet`."""
-        quiet = self.config.quiet
-        place, label = one_click(gt, pred, ((uniform - quiet) / (1 - quiet)).clamp_min(0))
+        """A click on an error of (N, H, W) masks. One number (N,) in [0, 1) says which: none (a padding point) below
+        `quiet`, then the middle of the largest error for the share `centered` of the rest, then any wrong pixel."""
+        quiet, centered = self.config.quiet, self.config.centered
+        left = ((uniform - quiet) / (1 - quiet)).clamp_min(0)
+        middle = left < centered
+        place, label = one_click(gt, pred, ((left - centered) / max(1 - centered, 1e-6)).clamp(0, 1))
+        if bool(middle.any()):
+            place[middle], label[middle] = center_click(gt[middle], pred[middle])
         return place, label.masked_fill((uniform < quiet)[:, None], PADDING)
 
     def answer(self, image: Tensor, points: Tensor, labels: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
