@@ -39,6 +39,7 @@ CLAIMS = (
     Claim("moco_momentum", "the key encoder may not be a copy", "m 0.99", "m 0"),
     Claim("moco_momentum", "nor stand nearly still", "m 0.99", "m 0.9999"),
     Claim("supcon_in_out", "the mean over positives belongs outside the logarithm", "L_out", "L_in"),
+    Claim("rotation_symmetry", "a turn can be told only if the shape shows it", "asymmetric", "symmetric"),
 )
 NOTES: dict[str, str] = {
     "simclr_augmentation": "In `Shapes` only outlines tell the classes, and crops cut them off: whole images with "
