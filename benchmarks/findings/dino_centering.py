@@ -70,10 +70,15 @@ def entropies(p: Tensor) -> tuple[float, float]:
     return float(_entropy(p).mean()), float(_entropy(p.mean(dim=0)))
 
 
-def watched(seed: int, tt: float, centering: str, data: tuple[Images, Images]) -> Watched:
+def config(seed: int, tt: float = SHARP, method: Any = DINO, **changes: Any) -> Any:
+    """The settings of one run of DINO, or of a method built on it."""
+    settings = shared.config(seed, method, tt=tt, tt_start=tt, **CHANGES | changes)
+    return replace(settings, train=replace(settings.train, lr=2e-3, batch_size=shared.BATCH // 2))
+
+
+def watched(seed: int, tt: float, centering: str, data: tuple[Images, Images], **changes: Any) -> Watched:
     """A run with its curve; initial weights, images and crops depend on the seed only."""
-    settings = shared.config(seed, DINO, tt=tt, tt_start=tt, centering=centering, **CHANGES)
-    settings = replace(settings, train=replace(settings.train, lr=2e-3, batch_size=shared.BATCH // 2))
+    settings = config(seed, tt, centering=centering, **changes)
     model: Watched = methods.build(Watched, settings)
     model.view = settings.augment(data[1].images[:256], generator=step_generator(seed, 0))
     model.curve = []
