@@ -3,6 +3,7 @@
 import importlib
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from benchmarks.findings.common import FOLDER, Finding, run
 
 RECORDS = sorted(FOLDER.glob("*.json"))
 SMALL = {  # what else makes a script short
+    "attention_objects": {"SCENES": 8, "THINGS": 4},
     "clip_batch": {"TRAIN": 60, "SEEN": 256, "AMONG": 25},
     "clip_shift": {"TRAIN": 100, "STEPS": 4, "SSL_STEPS": 2},
     "data_engine": {"SCENES": 2, "STEPS": 1, "TEST": 2},
@@ -26,12 +28,18 @@ SMALL = {  # what else makes a script short
     "sam_everything": {"SCENES": 1},
     "clip_typographic": {"SCENES": 64, "STEPS": 2, "BATCH": 16, "PAIRED": 200},
 }
+PHOTOGRAPHS = ("attention_objects",)  # scripts that read the packs of the developers
 by_record = pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
 
 
 def finding(**changes: object) -> Finding:
     fields = {"name": "tiny", "question": "Does b beat a?", "metric": "accuracy", "baseline": "a", "setting": {}}
     return Finding(**(fields | changes))  # type: ignore[arg-type]
+
+
+def _skip_without_packs(name: str) -> None:
+    if name in PHOTOGRAPHS and not os.environ.get("SSLCOURSE_PACKS"):
+        pytest.skip("SSLCOURSE_PACKS is not set")
 
 
 def test_differences_are_paired() -> None:
@@ -67,6 +75,7 @@ def test_record_is_complete(path: Path) -> None:
 @by_record
 def test_script_makes_the_arms_of_its_record(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two steps on a handful of images: the script runs and its arms are those of the record."""
+    _skip_without_packs(path.stem)
     script = importlib.import_module(f"benchmarks.findings.{path.stem}")
     monkeypatch.setattr(simclr_common, "TRAIN", 40)
     monkeypatch.setattr(simclr_common, "TEST", 20)
@@ -86,6 +95,7 @@ def test_script_makes_the_arms_of_its_record(path: Path, monkeypatch: pytest.Mon
 @by_record
 def test_first_seed_again(path: Path) -> None:
     """The first seed in full. Threads and CPUs sum in different orders, which moves kNN by a few images of 1,000."""
+    _skip_without_packs(path.stem)
     script = importlib.import_module(f"benchmarks.findings.{path.stem}")
     record = Finding.load(path)
     if "seconds" in record.metric:
