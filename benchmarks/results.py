@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 
+from benchmarks import real_masks
 from sslcourse.errors import InputError
 from sslcourse.evaluate.result import Result, from_json, to_json
 
@@ -259,6 +260,8 @@ def page(records: dict[str, dict[str, Any]], alt: str) -> str:
             parts += _section(name, plan, records[name])
     if "continued" in records:
         parts += _continued_section(records["continued"])
+    if "masks" in records:
+        parts += real_masks.section(records["masks"])
     return "\n".join(parts).rstrip() + "\n"
 
 

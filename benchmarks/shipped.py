@@ -1,6 +1,6 @@
 """What the small models of weights/ can do, on scenes that they have not seen. Writes weights/README.md.
 
-    python -m benchmarks.shipped [NAME ...] [--coco PATH/coco.zip] [--davis PATH/davis.zip] [--matting PATH]
+    python -m benchmarks.shipped [NAME ...] [--coco PATH/coco.zip] [--matting PATH]
 
 measures the named models (all that are there by default) and keeps the results in weights/results.json.
 """
@@ -8,7 +8,7 @@ measures the named models (all that are there by default) and keeps the results 
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from sslcourse.zoo.weights import SHIPPED, shipped
 
 FOLDER = Path(__file__).parent.parent / "weights"
 KEPT, PAGE = FOLDER / "results.json", FOLDER / "README.md"
-PROMPTED = ("tiny_sam", "tiny_mobilesam", "tiny_hqsam")
 SCENES, FEWER = 200, 60  # that the tiny SAM is scored on, and its relatives
 
 
@@ -39,15 +38,6 @@ def words(name: str, coco: str | None) -> list[Result]:
             found = caption_recall(model, photographs, k).values()  # type: ignore[arg-type]
             table += [Result(f"photographs, {r.name}", r.value, r.low, r.high, r.n, r.over, r.detail) for r in found]
     return table
-
-
-def photographs(name: str, packs: Sequence[str]) -> list[Result]:
-    """IoU for boxes around objects of photographs; with the tiny SAM, that of methods that never learned, too."""
-    from benchmarks.real_masks import BASELINES, box_results, by_sam
-    from sslcourse.segment.files import load_tiny
-
-    others = BASELINES if name == "tiny_sam" else {}  # once is enough
-    return [r for path in packs for r in box_results(path, {name: by_sam(load_tiny(name=name))} | others)]
 
 
 def clicks_and_boxes(name: str) -> list[Result]:
@@ -175,14 +165,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.shipped", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SHIPPED)}")
     parser.add_argument("--coco", metavar="PATH", help="photographs with captions, to show what the CLIP does not know")
-    parser.add_argument("--davis", metavar="PATH", help="photographs with masks, likewise")
     parser.add_argument("--matting", metavar="PATH", help="folder of lemur.png and lemur_alpha.png, likewise")
-    parser.add_argument("--photographs-only", dest="measure_again", action="store_false", help="keep the other numbers")
     options = parser.parse_args()
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     for name in options.names or [name for name in SHIPPED if (FOLDER / f"{name}.safetensors").exists()]:
         shipped(name)  # is there such a name, and its file?
-        packs = [path for path in (options.coco, options.davis) if path]
         measure: dict[str, Callable[[str], list[Result]]] = {
             "clip_shapes": partial(words, coco=options.coco),
             "mae_shapes": paintings,
@@ -190,10 +177,7 @@ def main() -> None:
             "tiny_grounded": words_to_masks,
             "tiny_matting": partial(mattes, sample=options.matting),
         }
-        old = [] if options.measure_again else [from_json(r) for r in kept.get(name, [])]
-        results = [r for r in old if "data" not in r.detail] or measure.get(name, clicks_and_boxes)(name)
-        if name in PROMPTED:
-            results += photographs(name, packs) if packs else [r for r in old if "data" in r.detail]
+        results = measure.get(name, clicks_and_boxes)(name)
         kept[name] = [to_json(r) for r in results]
         print("\n".join(map(str, results)))
     kept = {name: kept[name] for name in SHIPPED if name in kept}

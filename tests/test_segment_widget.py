@@ -68,3 +68,10 @@ def test_a_prompt_that_cannot_be_is_a_message(widget: ClickToSegment):
     assert not widget.layers
     widget.points = [[30.0, 20.0, 1.0]]
     assert not widget.message
+
+
+def test_the_notebook_leaves_right_clicks_and_keys_to_the_image():
+    """JupyterLab opens its menu over the image, and C copies the cell, unless the stage says that it must not."""
+    stage = next(line for line in str(ClickToSegment._esm).splitlines() if 'class="stage"' in line)
+    assert 'data-lm-suppress-shortcuts="true"' in stage
+    assert "data-jp-suppress-context-menu" in stage

@@ -1,8 +1,9 @@
 """Time against the number of prompts: FastSAM finds everything once and then chooses, SAM decodes every prompt.
 
 The same image and points for both, who take turns within every repetition; the median over repetitions counts, encoder
-and everything else with it. Seconds depend on the machine; that SAM pays for every prompt and FastSAM, which looks all
-of them up at once, does not, is the same on any.
+and everything else with it, in seconds of the processor, which other programs lengthen less than those of a clock. They
+depend on the machine; that SAM pays for every prompt and FastSAM, which looks all of them up at once, does not, is the
+same on any.
 python -m benchmarks.findings.fastsam_prompts
 """
 
@@ -38,9 +39,9 @@ def times(image: Tensor, points: Tensor) -> tuple[float, float]:
         select_by_points(find_all(fast, image).masks, points[:, None], torch.ones(len(points), 1, dtype=torch.long))
 
     def seconds(work: Callable[[], None]) -> float:
-        start = time.perf_counter()
+        start = time.process_time()
         work()
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     sam(), fastsam()  # the first time is not counted
     taken = [(seconds(sam), seconds(fastsam)) for _ in range(REPEATS)]
@@ -59,7 +60,7 @@ def measure(seed: int) -> dict[str, float]:
 
 
 def setting() -> dict[str, Any]:
-    return {"prompts": list(COUNTS), "repeats": REPEATS, "side": 128, "unit": "seconds, at most 1"}
+    return {"prompts": list(COUNTS), "repeats": REPEATS, "side": 128, "unit": "seconds of the processor, at most 1"}
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-// The browser's half of ClickToSegment: it draws what the model's half says and reports clicks and boxes.
+// The browser's half of ClickToSegment: it draws what the model's half says and reports clicks and boxes. Two attributes
+// of the stage keep JupyterLab's own menu and shortcuts away: a right click excludes, and C is no "copy cell".
 const DRAG = 4; // pixels on the screen that tell a drag from a click
 
 function render({ model, el }) {
   el.innerHTML = `
     <div class="ssl-segment">
-      <div class="stage" tabindex="0" role="application" aria-label="Image to segment. Arrow keys move the cross,
+      <div class="stage" tabindex="0" data-lm-suppress-shortcuts="true" data-jp-suppress-context-menu role="application" aria-label="Image to segment. Arrow keys move the cross,
         I includes the place, E excludes it, U undoes, C clears, 1 to 3 choose a mask.">
         <img class="picture" alt="the image to segment" draggable="false">
         <img class="layer" alt="" draggable="false">
