@@ -13,7 +13,7 @@ from sslcourse.methods.simclr import SimCLR
 
 SIZE, TRAIN, TEST = 32, 4000, 1000
 STEPS, BATCH = 200, 64
-FAST = {"backbone": "convnet_fast"}  # of the later findings; the first ones have "convnet"
+FAST: dict[str, Any] = {"backbone": "convnet_fast"}  # of the later findings; the first ones have "convnet"
 METRIC = "kNN accuracy (k = 20)"
 
 
