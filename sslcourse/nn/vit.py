@@ -203,6 +203,8 @@ class ViT(nn.Module):
         self.fc_norm: nn.Module = nn.LayerNorm(dim, eps=1e-6) if pool == "avg" else nn.Identity()
         self.head: nn.Module = nn.Linear(dim, n_classes) if n_classes else nn.Identity()
         for name, parameter in self.named_parameters():
+            if name.startswith("patch_embed."):
+                continue  # PyTorch's start of a convolution, as in DINO's code: 0.02 would leave the patches faint
             if parameter.ndim > 1:  # weights, tokens and positions; norms and layer scales keep their start
                 nn.init.trunc_normal_(parameter, std=0.02)
             elif name.endswith("bias"):
