@@ -45,7 +45,9 @@ def test_the_section_has_a_row_for_everybody() -> None:
         for i, by in enumerate(("tiny SAM", answer))
         for data in ("COCO", "DAVIS")
     ]
-    lines = real_masks.section({"minutes": 1.0, "results": [to_json(r) for r in rows]})
+    cost = real_masks.encoders(rounds=1)
+    assert 2 < cost["tiny SAM"]["million"] / cost["tiny MobileSAM"]["million"] < 5
+    lines = real_masks.section({"minutes": 1.0, "encoders": cost, "results": [to_json(r) for r in rows]})
     assert "| box | COCO, 2 objects | DAVIS, 2 objects |" in lines
     assert sum(line.startswith("| tiny SAM | 0.500 [") for line in lines) == 2
     assert sum(line.startswith("| GrabCut | 0.600 [") for line in lines) == 1

@@ -26,6 +26,7 @@ from sslcourse.segment.scoring import box_ious, click_ious, iou_of
 from sslcourse.segment.training import SamTraining
 from sslcourse.train import fit
 from sslcourse.viz.masks import overlay
+from sslcourse.zoo.weights import shipped
 from sslcourse.zoo.words import WordModel
 
 
@@ -391,3 +392,20 @@ def test_the_published_command_trains_scores_and_writes(
     model = load_tiny(out)
     assert model.image_size == 128
     assert out.stat().st_size < 3e6
+
+    drawn: list[int] = []
+
+    def watched(*given, start=0, **knobs):  # type: ignore[no-untyped-def]
+        drawn.append(start)
+        return draw_scenes(*given, start=start, **knobs)
+
+    monkeypatch.setattr(train, "draw_scenes", watched)
+    more = out.with_name("b.safetensors")
+    again = ["sam", "--scenes", "8", "--epochs", "1", "--test", "1", "--out", str(more)]
+    train.main([*again, "--start", str(out)])
+    assert drawn[:2] == [24, 32]  # three legs came before
+    assert not torch.equal(load_tiny(more).mask_decoder.mask_tokens.weight, model.mask_decoder.mask_tokens.weight)
+    with pytest.raises(InputError, match="with clicks"):
+        train.main([*again, "--start", str(out), "--no-clicks"])
+    with pytest.raises(InputError, match="is not a tiny SAM"):
+        train.main([*again, "--start", str(shipped("tiny_hqsam"))])

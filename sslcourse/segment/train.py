@@ -19,6 +19,7 @@ from torch import nn
 
 from sslcourse import methods
 from sslcourse.commands.arguments import parse
+from sslcourse.errors import InputError
 from sslcourse.segment.files import load_tiny, save_tiny
 from sslcourse.segment.sam import Sam
 from sslcourse.segment.scenes import SceneMasks, draw_scenes
@@ -43,6 +44,8 @@ class Options:
     """Passes over them; the preset's by default."""
     clicks: bool = True
     """Of sam: go on afterwards on as many other scenes, with up to four answers to a prompt."""
+    start: Path | None = None
+    """Of sam: go on from the model in this file, with the clicks alone; from nothing by default."""
     teacher: Path | None = None
     """Of mobilesam, hqsam and matting: the SAM to start from; the tiny SAM that comes with the course by default."""
     presets: tuple[str, ...] = ("captions",)
@@ -89,11 +92,23 @@ def _fit(training: nn.Module, data: SceneMasks, config: Any, folder: Path) -> No
 
 
 def train_sam(options: Options, folder: Path) -> nn.Module:
-    """The tiny SAM: first one answer to a prompt and one correction, then, on other scenes, up to three corrections."""
+    """The tiny SAM: first one answer to a prompt and one correction, then, on other scenes, up to three corrections.
+
+    With `start` only the corrections are learned, on further scenes.
+    """
     from sslcourse.segment.training import SamTraining
 
     training = methods.build(SamTraining, _with(SamTraining.PRESETS["cpu"], options))
-    for leg, name in enumerate(LEGS[: 1 + 2 * options.clicks]):
+    legs = list(enumerate(LEGS[: 1 + 2 * options.clicks]))
+    if options.start is not None:
+        if not options.clicks:
+            raise InputError("--start goes on with clicks: leave --no-clicks out.")
+        try:
+            training.sam.load_state_dict(load_tiny(options.start).state_dict())
+        except RuntimeError:
+            raise InputError(f"{options.start} is not a tiny SAM, which --start goes on from.") from None
+        legs = [(leg + 2, name) for leg, name in legs[1:]]  # 0 to 2 are the scenes that the model has seen
+    for leg, name in legs:
         training.config = _with(SamTraining.PRESETS[name], options)
         data = _scenes(options, leg)
         _fit(training, data, training.config, folder / name)
@@ -165,7 +180,7 @@ def main(argv: list[str]) -> None:
         model = train(options, options.run or Path(temporary)).eval()
     seconds = time.perf_counter() - start
     out = options.out or Path(f"weights/tiny_{options.kind}.safetensors")
-    given = {name: getattr(options, name) for name in ("scenes", "epochs", "seed")}
+    given = {name: getattr(options, name) for name in ("start", "scenes", "epochs", "seed")}
     told = " ".join(f"--{name} {value}" for name, value in given.items() if value is not None)
     save_tiny(model, out, settings, f"python -m sslcourse.segment.train {options.kind} {told}")
     report: dict[str, Any] = {"seconds": round(seconds), "file": str(out)}
@@ -175,8 +190,6 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    from sslcourse.errors import InputError
-
     try:
         main(sys.argv[1:])
     except InputError as error:
