@@ -15,11 +15,15 @@ from benchmarks.findings.common import FOLDER, Finding, run
 RECORDS = sorted(FOLDER.glob("*.json"))
 SMALL = {  # what else makes a script short
     "attention_objects": {"SCENES": 8, "THINGS": 4},
+    "byol_batch": {"PARTS": (1, 2), "STEPS": 2},
     "clip_batch": {"TRAIN": 60, "SEEN": 256, "AMONG": 25},
+    "curated_pool": {"CLEAN": 0.5},
     "clip_shift": {"TRAIN": 100, "STEPS": 4, "SSL_STEPS": 2},
     "data_engine": {"SCENES": 2, "STEPS": 1, "TEST": 2},
     "fastsam_prompts": {"REPEATS": 1},
     "grounded_errors": {"TEST": 3},
+    "ibot_dense": {"SCENES": 20, "PROBE": 2},
+    "koleo_spread": {"STEPS": 2},
     "hq_boundaries": {"TEST": 2},
     "mobile_distillation": {"STEPS": 2, "COUPLED_STEPS": 2, "SCENES": 16, "TEST": 2},
     "moco_momentum": {"STEPS": 2, "BATCH": 16},

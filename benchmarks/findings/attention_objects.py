@@ -9,6 +9,7 @@ the same crops for equally many steps of equally many images.
 
 import os
 from dataclasses import replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ def network(**changes: Any) -> ViT:
     return ViT(shared.SIZE, **dino.VIT | {"patch_size": PATCH} | changes)
 
 
+@cache
 def photographs() -> tuple[Tensor, Tensor]:
     """Things in photographs, (N, 3, SIDE, SIDE) uint8 and (N, SIDE, SIDE) bool, as many of each pack."""
     folder, images, masks = os.environ.get("SSLCOURSE_PACKS"), [], []
