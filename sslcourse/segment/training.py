@@ -3,8 +3,8 @@ r"""How a promptable segmenter learns: a first prompt, then clicks on its own er
 Kirillov et al. 2023, "Segment Anything", appendix A ("Training algorithm"). Every image gives several objects; each is
 prompted by a point in it or by a box with noise. After every answer a pixel is clicked that is still wrong, and the
 model is shown its last mask beside the clicks. Half of these clicks are pixels drawn among all that are wrong, the
-other half the middle of the largest error, where an annotator would click (RITM, Sofiiuk et al. 2022, section 4.3): a
-model that has only seen the first kind misreads a click in a thin error along an outline.
+other half the middle of the largest error, where an annotator would click, and where evaluation does (RITM, Sofiiuk et
+al. 2022, section 4.3):
 
     mask_0 = decode(prompt)                             one point: three masks, of which the best learns
     mask_r = decode(prompt + clicks on errors(mask_{r-1}), mask_{r-1})        no doubt left: one mask
