@@ -60,7 +60,8 @@ CLAIMS = (
 )
 NOTES: dict[str, str] = {
     "batch_queue": "One setting was tried. All arms take the same number of steps, so the larger batch has also seen "
-    "four times as many images: its gain is not one of negatives alone.",
+    "four times as many images: its gain is not one of negatives alone. "
+    "With 16 images nothing is learned, queue or not.",
     "dilo_background": "Tried on one seed: MoCo v2, on which the paper builds, 150 steps of 32 images, with DiLo and "
     "without. Both arms stayed where the untrained network is, hence SimCLR and more steps here.",
     "looc_rotation": "Tried on two seeds: 150 steps of 32 images leave all probes where the random network is.",
