@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 
+from benchmarks import methods as trained
 from benchmarks import real_masks
 from sslcourse.errors import InputError
 from sslcourse.evaluate.result import Result, from_json, to_json
@@ -260,6 +261,8 @@ def page(records: dict[str, dict[str, Any]], alt: str) -> str:
             parts += _section(name, plan, records[name])
     if "continued" in records:
         parts += _continued_section(records["continued"])
+    if any(trained.FOLDER.glob("*.json")):
+        parts += trained.section()
     if "masks" in records:
         parts += real_masks.section(records["masks"])
     return "\n".join(parts).rstrip() + "\n"

@@ -51,3 +51,8 @@ def test_the_script_makes_what_is_recorded(tmp_path: Path, monkeypatch: pytest.M
     assert found.seeds == [0, 1]
     assert found.arms[script.PIXELS][0] == found.arms[script.PIXELS][1]
     assert "| `rotation` |" in script.table(tmp_path)
+
+
+def test_the_results_page_shows_what_is_recorded() -> None:
+    page = (script.FOLDER.parent / "RESULTS.md").read_text()
+    assert script.table() in page, "python -m benchmarks.results"

@@ -83,8 +83,8 @@ class BarlowTwins(nn.Module):
         return {"loss": loss, "embedding": z1, "positive": z2}
 
 
-# For sketches ("shapes:sketch"). With nothing to push images apart, a minute on the default world goes into the colour
-# of the ground and the light, which two views share at no effort.
+# For sketches ("shapes:sketch"). On the default world, a minute without negatives ends below pixels: perhaps in the
+# colour of the ground and the light, which two views share at no effort.
 _SKETCH = SimCLR.PRESETS["cpu_sketch"]
 BarlowTwins.PRESETS = {
     "cpu": BarlowTwins.Config(

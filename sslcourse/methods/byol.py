@@ -101,8 +101,8 @@ class BYOL(nn.Module):
 
 # Appendix B: the two views differ in blur (1 and 0.1) and solarisation (0 and 0.2); ours have either with half the
 # chance.
-# For sketches ("shapes:sketch"). With nothing to push images apart, a minute on the default world goes into the colour
-# of the ground and the light, which two views share at no effort.
+# For sketches ("shapes:sketch"). On the default world, a minute without negatives ends below pixels: perhaps in the
+# colour of the ground and the light, which two views share at no effort.
 _SKETCH = SimCLR.PRESETS["cpu_sketch"]
 BYOL.PRESETS = {
     "cpu": BYOL.Config("convnet_fast", hidden=256, dim=128, m=0.98, augment=_SKETCH.augment, train=_SKETCH.train),

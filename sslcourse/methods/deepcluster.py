@@ -134,8 +134,8 @@ class DeepCluster(nn.Module):
         self.classifier.bias.zero_()
 
 
-# For sketches ("shapes:sketch"). With nothing to push images apart, a minute on the default world goes into the colour
-# of the ground and the light, which two views share at no effort.
+# For sketches ("shapes:sketch"). On the default world, a minute without negatives ends below pixels: perhaps in the
+# colour of the ground and the light, which two views share at no effort.
 _SKETCH = SimCLR.PRESETS["cpu_sketch"]
 DeepCluster.PRESETS = {
     "cpu": DeepCluster.Config("convnet_fast", 100, pca=64, augment=_SKETCH.augment, train=_SKETCH.train),

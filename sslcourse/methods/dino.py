@@ -161,8 +161,8 @@ class DINO(nn.Module):
         ema_update(self.student, self.teacher, cosine_ema_schedule(step, total_steps, self.config.m), buffers="keep")
 
 
-# For sketches ("shapes:sketch"). With nothing to push images apart, a minute on the default world goes into the colour
-# of the ground and the light, which two views share at no effort.
+# For sketches ("shapes:sketch"). On the default world, a minute without negatives ends below pixels: perhaps in the
+# colour of the ground and the light, which two views share at no effort.
 _SKETCH = SimCLR.PRESETS["cpu_sketch"]
 # Sinkhorn in place of the moving centre (table 7): some hundred steps are too few for the centre to tell images apart.
 CPU: dict[str, Any] = {
