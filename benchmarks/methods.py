@@ -106,7 +106,7 @@ def section(folder: Path = FOLDER) -> list[str]:
         "`python -m benchmarks.methods NAME...` (`--world sketch` where the data are `shapes:sketch`): five trainings "
         f"on {TRAIN} scenes without labels (SupCon: with labels), then the 20 nearest of them for each of {TEST} "
         "others. Mean and 95 % interval over the seeds; then, paired by seed, what training adds to the same network "
-        "with random weights and to raw pixels. CPU seconds are those of one thread. Methods without negatives train on "
+        "with random weights and to raw pixels. CPU seconds are of one thread. Methods without negatives train on "
         "sketches: one training of each on the default world, with SimCLR's views, ended below pixels. We did not find "
         "out what their features hold there; that colour and light, easy to match, are most of it is a guess.",
         "",
