@@ -2,9 +2,7 @@
 
 MobileSAM (Zhang et al. 2023, section 3.2): the encoder alone is distilled, since a decoder that is trained along
 (coupled) has to chase an encoder that changes. HQ-SAM (Ke et al. 2023, section 3): SAM is frozen, and the new token
-learns cross entropy + dice on points, most of them where the mask is uncertain. The official training asks the HQ mask
-to be right alone; here its sum with SAM's is, which is what is used: with minutes of training the one spoils SAM's
-masks, the other starts as good as they are.
+learns cross entropy + dice on points, most of them where the mask is uncertain.
 """
 
 from dataclasses import dataclass, field, replace
@@ -17,8 +15,7 @@ from sslcourse.data.rng import shard_rows
 from sslcourse.errors import InputError
 from sslcourse.segment.build import build_tiny_sam
 from sslcourse.segment.hq import HQ_PARTS, HQMaskDecoder, HQSam
-from sslcourse.segment.losses import n_fresh, point_losses, true_iou, uncertain_points
-from sslcourse.segment.prompts import INCLUDE
+from sslcourse.segment.losses import n_fresh, point_losses, uncertain_points
 from sslcourse.segment.sam import Sam
 from sslcourse.segment.tiny_vit import decoupled_distill
 from sslcourse.segment.training import SamTraining
@@ -78,9 +75,6 @@ class HQTraining(SamTraining):
             raise InputError("the SAM to be sharpened has other parts or sizes than the HQ-SAM that is built.")
         model.load_state_dict(known, strict=False)
         model.train_hq_only()
-        assert isinstance(model.mask_decoder, HQMaskDecoder)
-        for parameter in model.mask_decoder.hf_mlp.layers[-1].parameters():
-            nn.init.zeros_(parameter)  # the correction starts at nothing
         self.sam = model
 
     def train(self, mode: bool = True) -> "HQTraining":
@@ -90,12 +84,7 @@ class HQTraining(SamTraining):
         return self
 
     def forward(self, views: list[Tensor]) -> dict[str, Tensor]:
-        """The loss of the corrected mask for the first prompts; points are drawn from the numbers of `views`.
-
-        As it is used: the HQ logits are added to SAM's mask, mask 0 for a box, the surest of three for a point.
-        A point that SAM took for another part than was meant (IoU below 0.5) does not count: there is nothing to
-        sharpen.
-        """
+        """The loss of the HQ mask for the first prompts; points are drawn from the numbers of `views`."""
         pixels, ids, numbers = views
         given = self.prompts(ids, numbers)
         decoder, encoder = self.sam.mask_decoder, self.sam.prompt_encoder
@@ -104,18 +93,13 @@ class HQTraining(SamTraining):
             embedding = self.sam.encode(pixels)
         some = embedding[given.image]
         sparse, dense = encoder.embed_points(given.points, given.labels), encoder()[1]
-        masks, hq, iou = decoder.predict_all_hq(some.image, some.early, encoder.dense_pe(), sparse, dense)
-        boxed = given.labels[:, 0] != INCLUDE
-        # The token is a key for SAM's tokens, too: through `plain` it learns not to disturb them.
-        best = torch.where(boxed, 0, iou[:, 1:].argmax(dim=1) + 1)
-        plain, target = masks[torch.arange(len(best)), best][:, None], given.soft[:, None]
-        meant = boxed | (true_iou(plain, target)[:, 0] >= 0.5)
-        corrected, target = (plain + hq)[meant], target[meant]
+        _, hq, _ = decoder.predict_all_hq(some.image, some.early, encoder.dense_pe(), sparse, dense)
+        target = given.soft[:, None]
         n = target.shape[-1] ** 2 // 4
         seed = Generator().manual_seed(int(numbers[0, 0, 0] * 2**31))
-        candidates = torch.rand(len(target), 3 * n, 2, generator=seed).to(hq.device)
-        fresh = torch.rand(len(target), n_fresh(n), 2, generator=seed).to(hq.device)
-        losses = point_losses(corrected, target, uncertain_points(corrected, candidates, fresh, n))
+        candidates = torch.rand(len(hq), 3 * n, 2, generator=seed).to(hq.device)
+        fresh = torch.rand(len(hq), n_fresh(n), 2, generator=seed).to(hq.device)
+        losses = point_losses(hq, target, uncertain_points(hq, candidates, fresh, n))
         return {"loss": losses.cross_entropy + losses.dice}
 
 

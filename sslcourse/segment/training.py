@@ -64,7 +64,7 @@ class SamTraining(nn.Module):
         """Most answers to a prompt; from the second on, each follows a click on an error."""
         quiet: float = 0.0
         """How often a later answer follows no click, but only the mask of the one before."""
-        centered: float = 0.5
+        centered: float = 0.0
         """Share of the clicks on errors that go to the middle of the largest one, as an annotator's; the others go to
         any pixel that is wrong."""
         share: tuple[float, float, float] = (0.5, 0.3, 0.2)
