@@ -105,7 +105,7 @@ class BYOL(nn.Module):
 # colour of the ground and the light, which two views share at no effort.
 _SKETCH = SimCLR.PRESETS["cpu_sketch"]
 BYOL.PRESETS = {
-    "cpu": BYOL.Config("convnet_fast", hidden=256, dim=128, m=0.98, augment=_SKETCH.augment, train=_SKETCH.train),
+    "cpu": BYOL.Config("convnet_fast", hidden=256, dim=128, m=0.9, augment=_SKETCH.augment, train=_SKETCH.train),
     # Section 3.2: LARS, lr 0.2 x batch / 256, batch 4096, 1000 epochs, decay 1.5e-6, tau 0.996.
     "imagenet_resnet50": BYOL.Config(
         train=TrainConfig(epochs=1000, batch_size=4096, optimizer="lars", lr=0.2, weight_decay=1.5e-6, warmup_epochs=10)
