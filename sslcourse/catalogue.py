@@ -233,7 +233,7 @@ _ROWS = (
         2020,
         "2002.05709",
         code="sslcourse.methods.simclr:SimCLR",
-        presets=("cpu", "cpu_cifar", "cifar10_resnet18", "imagenet_resnet50", "vit_small"),
+        presets=("cpu", "cpu_sketch", "cpu_cifar", "cifar10_resnet18", "imagenet_resnet50", "vit_small"),
         chapter="03-simclr",
         lab="03_simclr_moco",
     ),
