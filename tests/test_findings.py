@@ -69,6 +69,19 @@ def test_run_records_and_reads_back(tmp_path: Path) -> None:
     assert len(read.seconds) == 3
 
 
+def test_run_saves_after_every_seed(tmp_path: Path) -> None:
+    """What stops the third seed leaves the two before it."""
+
+    def measure(seed: int) -> dict[str, float]:
+        if seed == 2:
+            raise KeyboardInterrupt
+        return {"a": 0.5, "b": 0.7}
+
+    with pytest.raises(KeyboardInterrupt):
+        run(finding(), measure, ["--seeds", "3", "--out", str(tmp_path)])
+    assert Finding.load(tmp_path / "tiny.json").seeds == [0, 1]
+
+
 @by_record
 def test_record_is_complete(path: Path) -> None:
     record = Finding.load(path)

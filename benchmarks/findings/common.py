@@ -31,7 +31,7 @@ class Finding:
         setting: what all arms share, plain JSON values.
         seeds: one entry a repetition.
         arms: arm -> one value a seed, in the order of `seeds`.
-        seconds: wall time of all arms of one seed, in the order of `seeds`.
+        seconds: wall time of all arms of one seed, in the order of `seeds`; a busy machine makes them longer.
     """
 
     name: str
@@ -66,7 +66,8 @@ class Finding:
 def run(finding: Finding, measure: Measure, argv: Sequence[str] | None = None) -> Finding:
     """Command line of every script: run `measure(seed) -> {arm: value}` for each seed and record it.
 
-    ``--seeds 5`` repetitions; ``--out FOLDER`` writes elsewhere, for a try that should not replace the record.
+    ``--seeds 5`` repetitions; ``--out FOLDER`` writes elsewhere, for a try that should not replace the record. The file
+    is written after every seed, so that a run that is stopped leaves the seeds it has measured.
     """
     parser = argparse.ArgumentParser(description=finding.question)
     parser.add_argument("--seeds", type=int, default=5, help="repetitions (default 5)")
@@ -79,6 +80,7 @@ def run(finding: Finding, measure: Measure, argv: Sequence[str] | None = None) -
         finding.seconds.append(round(time.perf_counter() - start, 1))
         for arm, value in values.items():
             finding.arms.setdefault(arm, []).append(round(value, 4))
+        finding.save(args.out)
         print(f"seed {seed}: " + ", ".join(f"{arm} {value:.3f}" for arm, value in values.items()), flush=True)
     for arm in finding.arms:
         mean, gap = finding.mean(arm), finding.difference(arm)
