@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from benchmarks.findings import clip_common, common, mae_common, nonegatives_common, page, simclr_common
+from benchmarks.findings.claims import CLAIMS, NOTES, Claim
 from benchmarks.findings.common import FOLDER, Finding, run
 
 RECORDS = sorted(FOLDER.glob("*.json"))
@@ -127,17 +128,46 @@ def test_first_seed_again(path: Path) -> None:
 
 
 def test_page_of_findings_is_up_to_date() -> None:
-    """FINDINGS.md is what the records say today."""
-    found = page.records()
-    assert page.PAGE.read_text(encoding="utf-8") == page.page(found), "python -m benchmarks.findings.page"
-    assert page.FIGURE.stat().st_size > 10_000
+    """FINDINGS.md is what the records say today, and its figures were drawn from them."""
+    assert page.stale(page.records()) == [], "python -m benchmarks.findings.page"
+
+
+def test_every_record_has_a_claim_and_every_claim_a_script() -> None:
+    claimed = {claim.record for claims in CLAIMS.values() for claim in claims}
+    assert {path.stem for path in RECORDS} <= claimed, "add a Claim in benchmarks/findings/claims.py"
+    assert [name for name in (*claimed, *NOTES) if not (FOLDER / f"{name}.py").exists()] == []
 
 
 def test_verdict_follows_the_interval() -> None:
-    """b is 0.1 above a in every seed, c wavers."""
+    """b is 0.1 above a in every seed, c wavers; b gains more over a than a over itself."""
     found = finding(seeds=[0, 1, 2], arms={"a": [0.1, 0.5, 0.9], "b": [0.2, 0.61, 1.0], "c": [0.2, 0.3, 0.95]})
-    says = [page.verdict(page.Claim("tiny", "", *arms), found) for arms in (("b", "a"), ("a", "b"), ("c", "a"))]
+    says = [page.verdict(Claim("tiny", "", *arms), found) for arms in (("b", "a"), ("a", "b"), ("c", "a"))]
     assert says == ["shows", "the opposite shows", "does not show"]
+    gains = Claim("tiny", "", ("b", "a"), ("a", "a"))
+    assert page.difference(gains, found).value == pytest.approx(0.31 / 3)
+    assert page.verdict(gains, found) == "shows"
+
+
+def test_tables_are_two_dimensional_where_the_arms_are() -> None:
+    rows, columns, cells = page.grid(["DINO, kNN", "DINO, in use", "none, kNN"]) or ([], [], {})
+    assert (rows, columns) == (["DINO", "none"], ["kNN", "in use"])
+    assert ("none", "in use") not in cells
+    assert cells["none", "kNN"] == "none, kNN"
+    assert page.grid(["SAM: IoU", "SAM: rim"]) is None  # one row
+    assert page.grid(["with, kNN", "with, linear", "work"]) is None
+    wide = page.grid(["a: 1", "a: 2", "a: 3", "b: 1", "b: 2", "b: 3"])
+    assert wide is not None
+    assert wide[:2] == (["1", "2", "3"], ["a", "b"])
+    assert wide[2]["2", "b"] == "b: 2"
+
+
+def test_page_without_records_of_a_part(tmp_path: Path) -> None:
+    """A part without records has no heading, and a record that is still being made counts as none."""
+    finding(name="rotation_symmetry", seeds=[0, 1]).save(tmp_path)
+    assert page.records(tmp_path) == {}
+    written = page.page({})
+    assert "## Part" not in written
+    assert "- `rotation_symmetry`." in written
 
 
 def test_folder_is_where_pages_look() -> None:

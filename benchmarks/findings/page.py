@@ -1,165 +1,284 @@
-"""The findings of contrastive learning on one page: what was claimed, what was measured, whether it shows.
+"""All findings on one page: what was claimed, what was measured, whether it shows.
 
-    python -m benchmarks.findings.page            # write FINDINGS.md and its figure; --check: are they up to date?
+    python -m benchmarks.findings.page            # write FINDINGS.md and its figures; --check: are they up to date?
 
 A claim says that one arm is above another. It shows if the 95 % interval of the difference within seeds is above 0.
+Claims stand in `claims`, which says how to add one; every number here comes from a record.
 """
 
 import argparse
+import ast
+import hashlib
+import json
+import re
 import sys
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from benchmarks.findings.claims import CLAIMS, NOTES, Arm, Claim
 from benchmarks.findings.common import FOLDER, Finding
+from sslcourse.evaluate.result import Result, seed_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-PAGE, FIGURE = FOLDER.parent / "FINDINGS.md", FOLDER.parent / "findings.png"
+PAGE, FIGURES = FOLDER.parent / "FINDINGS.md", FOLDER / "figures"
 BLUE, ORANGE, GREY = "#0b5a87", "#d1651f", "#6b7680"
+MIN_SEEDS, MAX_DRAWN = 5, 14  # a record with fewer is still being made; a panel with more shows what claims name
+VERDICTS = ("shows", "does not show", "the opposite shows")
+INTRODUCTION = """# What the papers found, in miniature
+
+Written by `python -m benchmarks.findings.page` from the records in `findings/`, one JSON file an experiment.
+
+**How to read it.** A claim says that one arm of an experiment is above another, as the source that its script names
+reports it. Within a seed all arms share images, initial weights and order wherever the arm itself does not change
+them, so what is compared is the difference within a seed. A claim *shows* if the 95 % interval of the mean difference
+(Student's t over the seeds) lies above 0, *the opposite shows* if it lies below, and otherwise it *does not show*:
+these networks, minutes and seeds leave it open, and it may well hold at the paper's scale. Every interval stands
+alone: of {number} claims without any truth, about {chance} would show by chance. What shows here shows on drawn
+scenes and small networks; that is what it is worth, too.
+
+Brackets in the tables are the 95 % interval of a mean over seeds. Seeds often differ by more than arms do, and those
+differences cancel within a seed: compare arms by the claims, not by whether brackets overlap. Times are wall time of
+all arms of one seed on two cores that other work often shared: about how long to wait, not a comparison of speed.
+"""
 
 
-class Claim(NamedTuple):
-    """`arm` is above `base` in the record of this name; `says` is what the paper found."""
-
-    record: str
-    says: str
-    arm: str
-    base: str
+def values(record: Finding, arm: Arm) -> list[float]:
+    """One value a seed, of an arm or of the difference of two."""
+    if isinstance(arm, str):
+        return record.arms[arm]
+    return [a - b for a, b in zip(*(record.arms[side] for side in arm), strict=True)]
 
 
-CLAIMS = (
-    Claim("simclr_temperature", "a temperature can be too low", "tau 0.2", "tau 0.02"),
-    Claim("simclr_temperature", "a temperature can be too high", "tau 0.2", "tau 2"),
-    Claim("effective_negatives", "the higher the temperature, the more negatives count", "tau 1", "tau 0.02"),
-    Claim("simclr_augmentation", "crops need colour jitter beside them", "crop and colour", "crop only"),
-    Claim("simclr_augmentation", "colour jitter needs crops beside it", "crop and colour", "colour only"),
-    Claim("simclr_head", "h is better than z", "head, h", "head, z"),
-    Claim("simclr_head", "a head improves h", "head, h", "no head, h"),
-    Claim("moco_momentum", "the key encoder may not be a copy", "m 0.99", "m 0"),
-    Claim("moco_momentum", "nor stand nearly still", "m 0.99", "m 0.9999"),
-    Claim("supcon_in_out", "the mean over positives belongs outside the logarithm", "L_out", "L_in"),
-    Claim("batch_queue", "a larger batch is better", "batch 64, no queue", "batch 16, no queue"),
-    Claim("batch_queue", "a queue can replace it", "batch 16, queue 256", "batch 16, no queue"),
-    Claim("batch_queue", "a queue helps a larger batch, too", "batch 64, queue 256", "batch 64, no queue"),
-    Claim("rotation_symmetry", "a turn can be told only if the shape shows it", "asymmetric", "symmetric"),
-    Claim("densecl_localisation", "a loss on cells helps where places matter", "global and dense", "global"),
-    Claim("dilo_background", "other backgrounds make it look at the object", "SimCLR with DiLo's views", "SimCLR"),
-    Claim("looc_rotation", "whoever is to ignore turns does not know them", "no turns: h", "turns: h"),
-    Claim("looc_rotation", "LooC's h knows them", "LooC: h", "turns: h"),
-    Claim("looc_rotation", "more than the space indifferent to all", "LooC: h", "LooC: z_all"),
-    Claim("looc_rotation", "and so does the space that leaves them out", "LooC: z_rotation", "LooC: z_all"),
-    Claim("hard_negatives", "HCL improves on SimCLR", "HCL", "SimCLR"),
-    Claim("hard_negatives", "MoCHi improves on MoCo v2", "MoCHi", "MoCo v2"),
-    Claim(
-        "colour_supervised", "strong colour hurts supervised training", "supervised, crop", "supervised, strong colour"
-    ),
-    Claim("colour_supervised", "and helps SimCLR", "SimCLR, strong colour", "SimCLR, crop"),
-    Claim("colour_supervised", "AutoAugment suits labels", "supervised, AutoAugment", "supervised, strong colour"),
-    Claim("colour_supervised", "and SimCLR less", "SimCLR, strong colour", "SimCLR, AutoAugment"),
-)
-NOTES: dict[str, str] = {
-    "batch_queue": "One setting was tried. All arms take the same number of steps, so the larger batch has also seen "
-    "four times as many images: its gain is not one of negatives alone. "
-    "With 16 images nothing is learned, queue or not.",
-    "dilo_background": "Tried on one seed: MoCo v2, on which the paper builds, 150 steps of 32 images, with DiLo and "
-    "without. Both arms stayed where the untrained network is, hence SimCLR and more steps here.",
-    "looc_rotation": "Tried on two seeds: 150 steps of 32 images leave all probes where the random network is.",
-    "densecl_localisation": "Tried on two seeds: 150 steps of 32 images leave both arms where the random network is.",
-    "supcon_in_out": "After so few steps L_in knows no more than the untrained network.",
-    "simclr_augmentation": "In `Shapes` only outlines tell the classes, and crops cut them off: whole images with "
-    "jittered colours do best, which is why the preset hardly crops. The shortcut of colour shows all the more.",
-}
+def difference(claim: Claim, record: Finding) -> Result:
+    """Mean paired difference that a claim is about, with its 95 % t interval."""
+    pairs = zip(values(record, claim.arm), values(record, claim.base), strict=True)
+    return seed_interval([a - b for a, b in pairs], claim.says)
 
 
 def verdict(claim: Claim, record: Finding) -> str:
     """What the interval of the paired difference says about a claim."""
-    gap = record.difference(claim.arm, claim.base)
-    return "shows" if gap.low > 0 else "the opposite shows" if gap.high < 0 else "does not show"
+    gap = difference(claim, record)
+    return VERDICTS[0 if gap.low > 0 else 2 if gap.high < 0 else 1]
 
 
 def records(folder: Path = FOLDER) -> dict[str, Finding]:
-    """The records that claims are about, in their order; those that have not been made are left out."""
-    paths = {claim.record: folder / f"{claim.record}.json" for claim in CLAIMS}
-    return {name: Finding.load(path) for name, path in paths.items() if path.exists()}
+    """The records that claims are about, in their order; those without enough seeds are left out."""
+    names = dict.fromkeys(claim.record for claims in CLAIMS.values() for claim in claims)
+    paths = ((name, folder / f"{name}.json") for name in names)
+    found = {name: Finding.load(path) for name, path in paths if path.exists()}
+    return {name: record for name, record in found.items() if len(record.seeds) >= MIN_SEEDS}
+
+
+def parts(found: dict[str, Finding]) -> dict[str, list[Claim]]:
+    """Heading -> the claims that have a record; a part without any is left out."""
+    kept = {part: [claim for claim in claims if claim.record in found] for part, claims in CLAIMS.items()}
+    return {part: claims for part, claims in kept.items() if claims}
+
+
+def grid(arms: Iterable[str]) -> tuple[list[str], list[str], dict[tuple[str, str], str]] | None:
+    """Rows, columns and cell -> arm if names like "DINO, kNN" or "SAM: IoU" fill a table, or None."""
+    names = list(arms)
+    for mark in (": ", ", "):
+        if all(mark in name for name in names):
+            split = {tuple(name.split(mark, 1) if mark == ": " else name.rsplit(mark, 1)): name for name in names}
+            rows, columns = (list(dict.fromkeys(key[i] for key in split)) for i in (0, 1))
+            if min(len(rows), len(columns)) < 2 or 4 * len(names) < 3 * len(rows) * len(columns):
+                return None
+            if len(columns) > len(rows):
+                return columns, rows, {(b, a): name for (a, b), name in split.items()}
+            return rows, columns, {(a, b): name for (a, b), name in split.items()}
+    return None
+
+
+def table(record: Finding) -> list[str]:
+    """Mean and interval of every arm as a Markdown table, two-dimensional where the names allow it."""
+
+    def cell(arm: str | None) -> str:
+        return "" if arm is None else f"{record.mean(arm).value:.3f} {record.mean(arm).interval}"
+
+    made = grid(record.arms)
+    if made is None:
+        return ["| arm | mean |", "|---|---|", *(f"| {arm} | {cell(arm)} |" for arm in record.arms)]
+    rows, columns, cells = made
+    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    return lines + [f"| {row} | " + " | ".join(cell(cells.get((row, c))) for c in columns) + " |" for row in rows]
+
+
+def described(name: str) -> tuple[list[str], str]:
+    """The docstring of a script without its command, as Markdown lines; and the command."""
+    docstring = ast.get_docstring(ast.parse((FOLDER / f"{name}.py").read_text(encoding="utf-8"))) or ""
+    command = re.search(rf"(\w+=\w+ )?python -m benchmarks\.findings\.{name}\b", docstring)
+    words = docstring if command is None else docstring.replace(command[0], "")
+    blocks = [block.strip() for block in words.split("\n\n")]
+    lines = [line for block in blocks if block for line in (*block.splitlines(), "")]
+    return lines, f"python -m benchmarks.findings.{name}" if command is None else command[0]
+
+
+def plain(value: object) -> str:
+    """A setting as text: lists and nested settings without quotes and braces."""
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{key} {plain(each)}" for key, each in value.items()) + ")"
+    return ", ".join(map(plain, value)) if isinstance(value, list) else str(value)
+
+
+def section(name: str, record: Finding) -> list[str]:
+    """One experiment: what was asked and done, all arms, and how to repeat it."""
+    shortest, longest = min(record.seconds), max(record.seconds)
+    setting = "; ".join(f"{key} {plain(value)}" for key, value in record.setting.items())
+    words, command = described(name)
+    lines = ["", f"### {name}", "", *words, f"Measured: {record.metric}.", "", *table(record), ""]
+    lines += [NOTES[name], ""] if name in NOTES else []
+    return [
+        *lines,
+        f"{len(record.seeds)} seeds, {shortest:.0f} to {longest:.0f} s each; `{command}`.",
+        "",
+        f"Shared by all arms: {setting}.",
+    ]
+
+
+def signed(number: float, gap: Result) -> str:
+    """A difference with as many digits as its interval needs."""
+    return f"{number:+.{3 if max(abs(gap.low), abs(gap.high)) >= 0.002 else 4}f}"
+
+
+def named(arm: Arm) -> str:
+    return f"*{arm}*" if isinstance(arm, str) else f"(*{arm[0]}* - *{arm[1]}*)"
+
+
+def count(verdicts: list[str]) -> str:
+    return " | ".join(str(verdicts.count(each)) for each in VERDICTS)
+
+
+def picture(part: str) -> Path:
+    """Where the figure of a part is kept: figures/part-3.png."""
+    return FIGURES / (part.split(":")[0].lower().replace(" ", "-") + ".png")
 
 
 def page(found: dict[str, Finding]) -> str:
     """The whole page as Markdown."""
-    claims = [claim for claim in CLAIMS if claim.record in found]
-    verdicts = [verdict(claim, found[claim.record]) for claim in claims]
-    lines = [
-        "# What the papers found, in miniature",
-        "",
-        "Written by `python -m benchmarks.findings.page` from the records in `findings/`. A claim *shows* if the 95 % "
-        "interval of the difference within seeds (paired, t) is above 0. "
-        f"{verdicts.count('shows')} of {len(claims)} do.",
-        "",
-        f"![{len(found)} panels, one for each experiment: every seed as a dot, mean and interval of each arm beside it."
-        f"]({FIGURE.name})",
-        "",
-        "| experiment | claim | arms | difference | 95 % interval | |",
-        "|---|---|---|---|---|---|",
-    ]
-    for claim, said in zip(claims, verdicts, strict=True):
-        gap = found[claim.record].difference(claim.arm, claim.base)
-        arms = f"*{claim.arm}* - *{claim.base}*"
-        interval = f"{gap.low:+.3f} to {gap.high:+.3f}"
-        link = f"[{claim.record}](#{claim.record})"
-        lines.append(f"| {link} | {claim.says} | {arms} | {gap.value:+.3f} | {interval} | {said} |")
-    for name, record in found.items():
-        lines += ["", f"## {name}", "", record.question, "", f"| arm | {record.metric} |", "|---|---|"]
-        lines += [f"| {arm} | {record.mean(arm).value:.3f} {record.mean(arm).interval} |" for arm in record.arms]
-        lines += ["", f"{len(record.seeds)} seeds; `python -m benchmarks.findings.{name}`."]
-        lines += ["", NOTES[name]] if name in NOTES else []
-    missing = list(dict.fromkeys(claim.record for claim in CLAIMS if claim.record not in found))
+    judged = {part: [(each, verdict(each, found[each.record])) for each in c] for part, c in parts(found).items()}
+    said = [verdict for claims in judged.values() for _, verdict in claims]
+    introduction = INTRODUCTION.format(number=len(said), chance=round(0.025 * len(said)))
+    lines = [introduction, f"| part | {' | '.join(VERDICTS)} |", "|---|---|---|---|"]
+    for part, claims in judged.items():
+        link = part.lower().replace(":", "").replace(",", "").replace("'", "").replace(" ", "-")
+        lines.append(f"| [{part}](#{link}) | {count([verdict for _, verdict in claims])} |")
+    lines.append(f"| all | {count(said)} |")
+    for part, claims in judged.items():
+        names = list(dict.fromkeys(claim.record for claim, _ in claims))
+        lines += ["", f"## {part}", "", "| experiment | claim | arms | difference | 95 % interval | |"]
+        lines.append("|---|---|---|---|---|---|")
+        for claim, verdict_ in claims:
+            gap = difference(claim, found[claim.record])
+            low, value, high = (signed(number, gap) for number in (gap.low, gap.value, gap.high))
+            arms = f"{named(claim.arm)} - {named(claim.base)}"
+            link = f"[{claim.record}](#{claim.record})"
+            lines.append(f"| {link} | {claim.says} | {arms} | {value} | {low} to {high} | {verdict_} |")
+        where = picture(part).relative_to(PAGE.parent).as_posix()
+        lines += ["", f"![{part}. {len(names)} panels, one an experiment ({', '.join(names)}): every seed a blue dot,"]
+        lines[-1] += f" mean and 95 % interval of each arm in orange beside it.]({where})"
+        for name in names:
+            lines += section(name, found[name])
+    missing = list(dict.fromkeys(c.record for claims in CLAIMS.values() for c in claims if c.record not in found))
     if missing:
-        lines += ["", "## Not recorded", "", "These have a script and claims but no five seeds yet.", ""]
+        lines += ["", "## Not recorded", "", f"These have a script and claims but not yet {MIN_SEEDS} seeds.", ""]
         lines += [f"- `{name}`. {NOTES.get(name, '')}".rstrip() for name in missing]
     return "\n".join(lines) + "\n"
 
 
-def draw(axis: "Axes", record: Finding) -> None:
+def shown(record: Finding, claims: Iterable[Claim]) -> list[str]:
+    """The arms that a panel shows: all, measure by measure, or where they are too many those that claims name."""
+    if len(record.arms) <= MAX_DRAWN:
+        rows, columns, cells = grid(record.arms) or (list(record.arms), [""], {(arm, ""): arm for arm in record.arms})
+        return [cells[row, column] for column in columns for row in rows if (row, column) in cells]
+    sides = [side for claim in claims if claim.record == record.name for side in (claim.arm, claim.base)]
+    wanted = {arm for side in sides for arm in ([side] if isinstance(side, str) else side)}
+    return [arm for arm in record.arms if arm in wanted]
+
+
+def draw(axis: "Axes", record: Finding, arms: list[str]) -> None:
     """One experiment: arms from top to bottom, every seed a dot, the mean and its interval in orange."""
-    for y, arm in enumerate(record.arms):
+    for y, arm in enumerate(arms):
         mean = record.mean(arm)
         axis.plot(record.arms[arm], [y - 0.12] * len(record.seeds), "o", color=BLUE, ms=3, alpha=0.7)
         error = [[mean.value - mean.low], [mean.high - mean.value]]
         axis.errorbar(mean.value, y + 0.18, xerr=error, fmt="s", color=ORANGE, ms=4, capsize=3, lw=1.4)
-    axis.set_yticks(range(len(record.arms)), list(record.arms))
-    axis.set_ylim(len(record.arms) - 0.5, -0.5)
+    axis.set_yticks(range(len(arms)), arms)
+    axis.set_ylim(len(arms) - 0.5, -0.5)
     axis.set_title(record.name, loc="left", fontsize=10)
-    axis.set_xlabel(record.metric, fontsize=8)
+    axis.set_xlabel(record.metric if len(record.metric) < 45 else "see the text", fontsize=8)
     axis.tick_params(labelsize=8)
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="x", color=GREY, alpha=0.2)
 
 
-def figure(found: dict[str, Finding], path: Path = FIGURE) -> None:
-    """All experiments, two panels a row."""
+def digest(part: str, found: dict[str, Finding]) -> str:
+    """What a figure was drawn from, as a number that is kept in the file: of the arms and the values in it."""
+    panels = {name: shown(found[name], CLAIMS[part]) for name in _names(part, found)}
+    drawn = [(arms, asdict(found[name])) for name, arms in panels.items()]
+    for _, record in drawn:
+        record.pop("seconds")
+    return hashlib.sha256(json.dumps(drawn).encode()).hexdigest()[:16]
+
+
+def _names(part: str, found: dict[str, Finding]) -> list[str]:
+    return list(dict.fromkeys(claim.record for claim in CLAIMS[part] if claim.record in found))
+
+
+def figure(part: str, found: dict[str, Finding], path: Path) -> None:
+    """The experiments of a part, two panels a row, each row as high as it has arms."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    rows = -(-len(found) // 2)
-    panels, axes = plt.subplots(rows, 2, figsize=(9, 2.1 * rows), layout="constrained", squeeze=False)
-    for axis in axes.flat[len(found) :]:
+    panels = [(found[name], shown(found[name], CLAIMS[part])) for name in _names(part, found)]
+    columns = min(2, len(panels))
+    heights = [max(len(arms) for _, arms in panels[i : i + columns]) + 2.5 for i in range(0, len(panels), columns)]
+    size = (4.8 * columns + (columns == 1), 0.26 * sum(heights))
+    drawn, axes = plt.subplots(
+        len(heights), columns, figsize=size, layout="constrained", squeeze=False, height_ratios=heights
+    )
+    for axis in axes.flat[len(panels) :]:
         axis.remove()
-    for axis, record in zip(axes.flat, found.values(), strict=False):
-        draw(axis, record)
-    panels.savefig(path, dpi=110)
-    plt.close(panels)
+    for axis, (record, arms) in zip(axes.flat, panels, strict=False):
+        draw(axis, record, arms)
+    drawn.savefig(path, dpi=110, metadata={"Description": digest(part, found)})
+    plt.close(drawn)
+
+
+def stale(found: dict[str, Finding]) -> list[str]:
+    """What does not say what the records say: the page, figures of other values, figures of no part."""
+    from PIL import Image
+
+    late = [] if PAGE.exists() and PAGE.read_text(encoding="utf-8") == page(found) else [PAGE.name]
+    paths = {picture(part): digest(part, found) for part in parts(found)}
+    for path, wanted in paths.items():
+        if not path.exists() or Image.open(path).info.get("Description") != wanted:
+            late.append(path.name)
+    return late + sorted(path.name for path in FIGURES.glob("*.png") if path not in paths)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if FINDINGS.md is out of date")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if something is out of date")
     found = records()
+    late = stale(found)
     if parser.parse_args().check:
-        sys.exit(None if page(found) == PAGE.read_text() else "out of date: python -m benchmarks.findings.page")
-    PAGE.write_text(page(found))
-    figure(found)
+        sys.exit(f"out of date: {', '.join(late)}; python -m benchmarks.findings.page" if late else None)
+    FIGURES.mkdir(exist_ok=True)
+    paths = {picture(part): part for part in parts(found)}
+    for path in FIGURES.glob("*.png"):
+        if path not in paths:
+            path.unlink()
+    for path, part in paths.items():
+        if path.name in late:
+            figure(part, found, path)
+    PAGE.write_text(page(found), encoding="utf-8")
 
 
 if __name__ == "__main__":
