@@ -35,6 +35,7 @@ SMALL = {  # what else makes a script short
     "sam_ambiguity": {"STEPS": 20},
     "sam_clicks": {"SCENES": 3},
     "sam_everything": {"SCENES": 1},
+    "video_masks": {"CLIPS": 8},
     "clip_typographic": {"SCENES": 64, "STEPS": 2, "BATCH": 16, "PAIRED": 200},
 }
 PHOTOGRAPHS = ("attention_objects",)  # scripts that read the packs of the developers
