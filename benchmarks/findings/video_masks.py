@@ -2,10 +2,11 @@
 
     python -m benchmarks.findings.video_masks
 
-No training. A hidden patch is copied from the nearest visible patch of the same place in time (from two that are equally
-near, their mean), or, where a place is hidden in all frames, from the patches next to it (`copy_nearest`). VideoMAE
-(Tong et al. 2022, section 3.2) hides tubes because a neighbour in time gives the answer away: the slower the motion,
-the more. Speed is how many of the 64 frames of a clip lie between one frame and the next; at 0 all frames are one.
+No training. A hidden patch is copied from the nearest visible patch of the same place in time (from two that are
+equally near, their mean); a place that is hidden in all frames gets the colour of the nearest one that is not, frame
+by frame (`copy_nearest`). VideoMAE (Tong et al. 2022, section 3.2) hides tubes because a neighbour in time gives the
+answer away: the slower the motion, the more. Speed is how many of the 64 frames that an object takes for its way lie
+between one frame and the next; at 0 all frames are one.
 """
 
 from typing import Any
@@ -30,7 +31,7 @@ def setting() -> dict[str, Any]:
 
 
 def measure(seed: int) -> dict[str, float]:
-    """Explained share of hidden pixels for every kind of mask and speed, for one seed; 0 where one colour does better."""
+    """Explained share of hidden pixels by kind of mask and speed, for one seed; 0 where one colour does better."""
     slow = Shapes("test", size=SIZE, seed=seed).clips(range(CLIPS), frames=8 * FRAMES).video / 255
     masks = {kind: draw(kind, seed) for kind in KINDS}
     return {
@@ -41,7 +42,7 @@ def measure(seed: int) -> dict[str, float]:
 
 
 def frames(clips: Tensor, speed: int) -> Tensor:
-    """`FRAMES` frames around the middle of every clip, `speed` apart: (B, 3, 8 FRAMES, H, W) -> (B, 3, FRAMES, H, W)."""
+    """(B, 3, 8 FRAMES, H, W) -> (B, 3, FRAMES, H, W): frames around the middle of every clip, `speed` apart."""
     place = clips.shape[2] // 2 + speed * (torch.arange(FRAMES) - FRAMES // 2)
     return clips[:, :, place]
 
