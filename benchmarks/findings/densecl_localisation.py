@@ -26,7 +26,7 @@ STEPS, BATCH, PROBE_STEPS = 400, 64, 150
 
 def settings(seed: int, dense: float) -> Any:
     """The preset "cpu" with another weight of the dense loss."""
-    made = config(seed, DenseCL, steps=min(STEPS, common.STEPS), batch=BATCH, dense=dense, **FAST)
+    made = config(seed, DenseCL, steps=STEPS, batch=BATCH, dense=dense, **FAST)
     return replace(made, augment=replace(made.augment, **VIEW))
 
 

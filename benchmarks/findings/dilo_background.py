@@ -62,7 +62,7 @@ def measure(seed: int) -> dict[str, float]:
     world: dict[str, Any] = {"size": common.SIZE, "seed": seed, "preset": PRESET}
     data = Shapes("train", **world).as_images(common.TRAIN // 2)
     test = Shapes("test", **world, background_correlation=0.0).as_images(common.TEST)
-    base = config(seed, Pasted, steps=min(STEPS, common.STEPS), **FAST)
+    base = config(seed, Pasted, steps=STEPS, **FAST)
     arms = {arm: trained(replace(base, ratio=ratio), data, Pasted) for arm, ratio in ARMS.items()}
     arms["untrained"] = untrained(base, Pasted)
     return {arm: knn(model.backbone, (data, test)) for arm, model in arms.items()}

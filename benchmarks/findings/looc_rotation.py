@@ -61,7 +61,7 @@ def measure(seed: int) -> dict[str, float]:
     """Accuracy of the probe on the h and z of each training, for one seed; chance is 1/4."""
     train, test = (Shapes(split, size=common.SIZE, seed=seed, preset=PRESET) for split in ("train", "test"))
     data = train.as_images(common.TRAIN // 2), test.as_images(common.TEST)
-    length: dict[str, Any] = {"steps": min(STEPS, common.STEPS), "batch": BATCH, "m": MOMENTUM, **FAST}
+    length: dict[str, Any] = {"steps": STEPS, "batch": BATCH, "m": MOMENTUM, **FAST}
     found: dict[str, float] = {}
     for arm, method in {"no turns": MoCoV2, "turns": Turning}.items():
         model = trained(config(seed, MoCoV2, **length), data[0], method)

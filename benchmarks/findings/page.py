@@ -134,7 +134,7 @@ def section(name: str, record: Finding) -> list[str]:
     lines += [NOTES[name], ""] if name in NOTES else []
     return [
         *lines,
-        f"{len(record.seeds)} seeds, {shortest:.0f} to {longest:.0f} s each; `{command}`.",
+        f"{len(record.seeds)} seeds, {shortest:.0f} to {longest:.0f} s each ({record.clock} time); `{command}`.",
         "",
         f"Shared by all arms: {setting}.",
     ]

@@ -135,8 +135,10 @@ def _turned(x: Tensor, turns: Tensor) -> Tensor:
 
 _CPU, _PAPER = MoCoV2.PRESETS["cpu"], MoCoV2.PRESETS["imagenet_resnet50"]
 LooC.PRESETS = {
+    # Turns alone are left out: with the colours left out, too, the small network tells images apart by these.
     "cpu": LooC.Config(
         "convnet_fast",
+        augmentations=("rotation",),
         bn=True,
         hidden=256,
         queue=_CPU.queue,
