@@ -252,3 +252,16 @@ def test_codebook_of_a_fresh_dvae() -> None:
     assert torch.equal(torch.tensor(found["images"][0], dtype=torch.uint8), images.permute(0, 2, 3, 1))
     assert torch.tensor(found["patches"]).shape == (128, 4, 4, 3)
     assert 1 <= found["used"] <= 128
+
+
+def test_grid_of_a_chapter_marks_what_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER.parents[1] / "book"))
+    grid = importlib.import_module("figures.findings").grid
+    arms = {"a, x": [0.1, 0.5, 0.9], "b, x": [0.2, 0.6, 1.0], "a, y": [0.1, 0.2, 0.3], "b, y": [0.3, 0.2, 0.1]}
+    lines = grid(finding(seeds=[0, 1, 2], arms=arms), {"a": "A", "b": "B", "c": "C"}, {"x": "X", "y": "Y"}).data.split(
+        "\n"
+    )
+    assert lines[0] == "| arm | X | Y |"
+    assert lines[3].startswith("| B | **0.600 [")
+    assert lines[3].count("**") == 2  # y wavers
+    assert lines[4] == "| C |  |  |"

@@ -55,3 +55,25 @@ def table(finding: "Finding", order: list[str] | None = None, labels: dict[str, 
         change = "" if arm == finding.baseline else f"{gap.value:+.3f} {gap.interval}"
         rows.append(f"| {name} | {mean.value:.3f} {mean.interval} | {change} |")
     return Markdown("\n".join(rows))
+
+
+def grid(finding: "Finding", rows: dict[str, str], columns: dict[str, str], corner: str = "arm") -> Any:
+    """Means with intervals of arms named "row, column"; an arm that is missing leaves its cell empty.
+
+    Bold: the interval of the paired difference to the first row, in the same column, excludes 0.
+    """
+    from IPython.display import Markdown
+
+    first = next(iter(rows))
+
+    def cell(row: str, column: str) -> str:
+        arm, base = f"{row}, {column}", f"{first}, {column}"
+        if arm not in finding.arms:
+            return ""
+        mean, gap = finding.mean(arm), finding.difference(arm, base)
+        text = f"{mean.value:.3f} {mean.interval.replace(' ', chr(160))}"  # a narrow cell breaks before the interval
+        return f"**{text}**" if gap.low > 0 or gap.high < 0 else text
+
+    lines = [f"| {corner} | " + " | ".join(columns.values()) + " |", "|---" * (len(columns) + 1) + "|"]
+    lines += [f"| {name} | " + " | ".join(cell(row, c) for c in columns) + " |" for row, name in rows.items()]
+    return Markdown("\n".join(lines))
