@@ -242,6 +242,20 @@ CLAIMS: dict[str, tuple[Claim, ...]] = {
             "words: good mask, where it was wrong",
         ),
     ),
+    "Part 13: video": (
+        Claim("video_masks", "a neighbour in time gives random masks away", "random, speed 1", "tube, speed 1"),
+        Claim("video_masks", "masked frames, too", "frame, speed 1", "tube, speed 1"),
+        Claim("video_masks", "cubes less", "random, speed 1", "cube, speed 1"),
+        Claim("video_masks", "the slower the motion, the more: random", "random, speed 1", "random, speed 8"),
+        Claim("video_masks", "frames", "frame, speed 1", "frame, speed 8"),
+        Claim("video_masks", "cubes", "cube, speed 1", "cube, speed 8"),
+        Claim(
+            "video_masks",
+            "more than with tubes",
+            ("random, speed 1", "random, speed 8"),
+            ("tube, speed 1", "tube, speed 8"),
+        ),
+    ),
 }
 
 NOTES: dict[str, str] = {

@@ -41,8 +41,9 @@ alone: of {number} claims without any truth, about {chance} would show by chance
 scenes and small networks; that is what it is worth, too.
 
 Brackets in the tables are the 95 % interval of a mean over seeds. Seeds often differ by more than arms do, and those
-differences cancel within a seed: compare arms by the claims, not by whether brackets overlap. Times are wall time of
-all arms of one seed on two cores that other work often shared: about how long to wait, not a comparison of speed.
+differences cancel within a seed: compare arms by the claims, not by whether brackets overlap. Times are what all arms
+of one seed took together, on two cores that other work often shared: *wall* time (early records) is longer for it,
+*CPU* time counts all threads. They say about how long to wait and compare nothing.
 """
 
 
