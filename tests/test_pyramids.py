@@ -15,7 +15,7 @@ from sslcourse.methods.simmim import SimMIM
 from sslcourse.methods.ummae import UMMAE
 from sslcourse.nn.backbones import NAMES, backbone, masked_backbone
 from sslcourse.nn.patches import compact, patchify, restore_order
-from sslcourse.nn.swin import Swin, from_windows, shift_mask, to_windows
+from sslcourse.nn.swin import Swin, coded, from_windows, shift_mask, to_windows
 from sslcourse.train import fit
 
 CPU = UMMAE.PRESETS["cpu"]
@@ -58,7 +58,7 @@ def test_tokens_see_their_window_in_the_first_block_and_neighbours_in_the_second
     with torch.no_grad():
         swin.blocks[0].attn.proj.weight.mul_(20)  # at the start almost nothing is added
     x = numbers(1, 16, 16, 16).requires_grad_()
-    places = swin.blocks[0](x, None)[0]
+    places = swin.blocks[0](x, None, 0)[0]
     (gradient,) = torch.autograd.grad(places[0, 5, 5].sum(), x)
     seen = gradient[0].abs().sum(dim=-1) > 0
     expected = torch.zeros(16, 16, dtype=torch.bool)
@@ -187,3 +187,17 @@ def test_bad_settings_and_presets():
     for name in ("imagenet_swin_tiny", "imagenet_pvt_small"):
         with torch.device("meta"):
             assert UMMAE(UMMAE.PRESETS[name]).cell == 16
+
+
+def test_biases_are_those_of_every_distance():
+    """The small network of UM-MAE on all pairs of places, in and out of order, against one pair after the other."""
+    swin = Swin(32, 2, 8, (2, 1), (2, 4), 4, relative="mlp")
+    places = torch.tensor([[0, 0], [5, 2], [3, 15], [14, 1]])
+    for block, scale in zip(swin.blocks, (1.0, 1.0, 0.5), strict=True):
+        codes, reach = coded(places)
+        bias = block.attn.bias(2, codes[None, None], reach)[0, 0]
+        for query in range(4):
+            for key in range(4):
+                distance = (places[key] - places[query]) * scale
+                expected = block.attn.rel_mlp(distance.sign() * distance.abs().log1p())
+                torch.testing.assert_close(bias[:, query, key], expected)

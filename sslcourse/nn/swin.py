@@ -26,29 +26,37 @@ class WindowAttention(nn.Module):
         window: side that a table is made for; it is interpolated for others.
         relative: "table" or "mlp", two linear layers on sign(d) log(1 + |d|) of the distance d from query to key.
         hidden: width of that network.
+        unit: how many of the image's tokens a distance of 1 spans.
     """
 
-    def __init__(self, dim: int, n_heads: int, window: int, relative: Relative, hidden: int) -> None:
+    def __init__(self, dim: int, n_heads: int, window: int, relative: Relative, hidden: int, unit: int = 1) -> None:
         super().__init__()
-        self.n_heads = n_heads
+        self.n_heads, self.unit = n_heads, unit
         self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.rel_pos = RelativePositionBias((window, window), n_heads) if relative == "table" else None
         self.rel_mlp = None
         if relative == "mlp":
             self.rel_mlp = nn.Sequential(nn.Linear(2, hidden), nn.ReLU(), nn.Linear(hidden, n_heads))
 
-    def bias(self, side: int, places: Tensor | None) -> Tensor:
-        """(n_heads, N, N), or (B or 1, W, n_heads, N, N) from places (B or 1, W, N, 2)."""
+    def bias(self, side: int, places: Tensor | None, reach: int) -> Tensor:
+        """(n_heads, N, N), or (B or 1, W, n_heads, N, N) from codes of places (B or 1, W, N), see `coded`.
+
+        There are few distances and many pairs, so the small network works on every distance once.
+        """
         if self.rel_mlp is None or places is None:
             assert self.rel_pos is not None
             return self.rel_pos((side, side))
-        distance = places[:, :, None] - places[:, :, :, None]  # [.., query, key] = place of key - place of query
-        return self.rel_mlp(distance.sign() * distance.abs().log1p()).movedim(-1, 2)
+        line = torch.arange(-reach, reach + 1, device=places.device).to(self.proj.weight) / self.unit
+        line = line.sign() * line.abs().log1p()
+        every = self.rel_mlp(torch.cartesian_prod(line, line))  # (distances, n_heads)
+        none = len(line) * reach + reach  # the number of the distance (0, 0)
+        number = places[:, :, None] - places[:, :, :, None] + none  # [.., query, key] = key - query
+        return F.embedding(number, every).movedim(-1, 2)
 
-    def forward(self, x: Tensor, places: Tensor | None, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, places: Tensor | None, reach: int, mask: Tensor | None) -> Tensor:
         b, w, n, dim = x.shape
         q, k, v = self.qkv(x).reshape(b, w, n, 3, self.n_heads, -1).permute(3, 0, 1, 4, 2, 5)  # (B, W, heads, N, d)
-        bias = self.bias(round(n**0.5), places)
+        bias = self.bias(round(n**0.5), places, reach)
         bias = bias if mask is None else bias + mask[:, None]
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
         return self.proj(out.transpose(2, 3).reshape(b, w, n, dim))
@@ -64,18 +72,18 @@ class SwinBlock(nn.Module):
     """
 
     def __init__(
-        self, dim: int, n_heads: int, window: int, shift: int, relative: Relative, hidden: int, eps: float,
+        self, dim: int, n_heads: int, window: int, shift: int, relative: Relative, hidden: int, unit: int, eps: float,
         merge: nn.Module | None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.window, self.shift = window, shift
         self.norm1, self.norm2 = nn.LayerNorm(dim, eps=eps), nn.LayerNorm(dim, eps=eps)
-        self.attn = WindowAttention(dim, n_heads, window, relative, hidden)
+        self.attn = WindowAttention(dim, n_heads, window, relative, hidden, unit)
         self.mlp = Mlp(dim, 4 * dim)
         self.merge = merge
 
-    def forward(self, x: Tensor, places: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """The map and the places of its tokens, (B or 1, rows, columns, 2), or None for a table."""
+    def forward(self, x: Tensor, places: Tensor | None, reach: int) -> tuple[Tensor, Tensor | None]:
+        """The map and the codes of its tokens' places, (B or 1, rows, columns), or None for a table."""
         h, w = x.shape[1:3]
         window, shift = (self.window, self.shift) if min(h, w) > self.window else (min(h, w), 0)
         if h % window or w % window:
@@ -85,12 +93,13 @@ class SwinBlock(nn.Module):
             y = y.roll((-shift, -shift), dims=(1, 2))
             at = at if at is None else at.roll((-shift, -shift), dims=(1, 2))
         mask = shift_mask(h, w, window, shift).to(x.device) if shift else None
-        y = self.attn(to_windows(y, window), None if at is None else to_windows(at, window), mask)
+        at = at if at is None else to_windows(at[..., None], window)[..., 0]
+        y = self.attn(to_windows(y, window), at, reach, mask)
         y = from_windows(y, window, h, w)
         x = x + (y.roll((shift, shift), dims=(1, 2)) if shift else y)
         x = x + self.mlp(self.norm2(x))
         if self.merge is not None:
-            x, places = self.merge(x), None if places is None else places[:, ::2, ::2] / 2
+            x, places = self.merge(x), None if places is None else places[:, ::2, ::2]
         return x, places
 
 
@@ -160,7 +169,9 @@ class Swin(nn.Module):
                 merge: nn.Module | None = None
                 if i == depth - 1 and not last:
                     merge = (LinearMerge if relative == "table" else ConvMerge)(width, 2 * width, eps)
-                blocks.append(SwinBlock(width, heads, side, side // 2 * (i % 2), relative, hidden, eps, merge))
+                blocks.append(
+                    SwinBlock(width, heads, side, side // 2 * (i % 2), relative, hidden, 2**stage, eps, merge)
+                )
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(self.num_features, eps=eps)
         for parameter_name, parameter in self.named_parameters():
@@ -179,18 +190,20 @@ class Swin(nn.Module):
         return tokens.unflatten(1, self.patch_embed.grid(x))
 
     def places(self, h: int, w: int) -> Tensor:
-        """Row and column of every token of a whole image, (1, h, w, 2)."""
+        """Row and column of every token of a whole image, (1, h, w, 2) int64."""
         rows, columns = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
-        return torch.stack([rows, columns], dim=-1)[None].to(self.norm.weight)
+        return torch.stack([rows, columns], dim=-1)[None].to(self.norm.weight.device)
 
     def run(self, tokens: Tensor, places: Tensor | None = None) -> Tensor:
         """Maps (B, h, w, dim) through all blocks and the last norm: (B, h', w', num_features).
 
-        `places` (B or 1, h, w, 2) says where in the image each token was, for relative="mlp"; None: side by side.
+        `places` (B or 1, h, w, 2) int64 says where in the image each token was, for relative="mlp"; None: side by side.
         """
-        at = places if places is not None or self.relative == "table" else self.places(*tokens.shape[1:3])
+        at, reach = None, 0
+        if self.relative == "mlp":
+            at, reach = coded(self.places(*tokens.shape[1:3]) if places is None else places)
         for block in self.blocks:
-            tokens, at = block(tokens, at)
+            tokens, at = block(tokens, at, reach)
         return self.norm(tokens)
 
     def forward_map(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -199,6 +212,15 @@ class Swin(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         return self.forward_map(x, mask).mean(dim=(2, 3))
+
+
+def coded(places: Tensor) -> tuple[Tensor, int]:
+    """Rows and columns (..., 2) int64 as one number each, (...), and the farthest `reach` of them.
+
+    row * (2 reach + 1) + column: the difference of two codes tells both differences.
+    """
+    reach = int(places.max())
+    return places[..., 0] * (2 * reach + 1) + places[..., 1], reach
 
 
 def to_windows(x: Tensor, side: int) -> Tensor:
