@@ -118,6 +118,10 @@ CLAIMS: dict[str, tuple[Claim, ...]] = {
         Claim("mae_targets", "HOG is better than pixels (MaskFeat): linear", "hog, linear", "pixels, linear"),
         Claim("mae_targets", "kNN", "hog, kNN", "pixels, kNN"),
     ),
+    "Part 8: SimMIM, UM-MAE, MaskFeat": (
+        Claim("simmim_ummae", "UM-MAE takes less time than SimMIM", "SimMIM, time", "UM-MAE, time"),
+        Claim("simmim_ummae", "and less memory", "SimMIM, memory", "UM-MAE, memory"),
+    ),
     "Part 9: iBOT and DINOv2": (
         Claim("ibot_dense", "hidden patches teach what is where", "iBOT, mIoU", "DINO, mIoU"),
         Claim("ibot_dense", "and what an image shows", "iBOT, kNN", "DINO, kNN"),
