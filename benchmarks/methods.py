@@ -100,18 +100,26 @@ def table(folder: Path = FOLDER) -> str:
 
 def section(folder: Path = FOLDER) -> list[str]:
     """Of RESULTS.md: the table and what it says."""
+    records = [Finding.load(path) for path in sorted(folder.glob("*.json"))]
+    counts = sorted({len(found.seeds) for found in records})
+    below = [f"`{found.name}`" for found in records if not found.difference(found.name, PIXELS).low > 0]
     return [
         "## Every method on Shapes, with its preset for a CPU",
         "",
-        "`python -m benchmarks.methods NAME...` (`--world sketch` where the data are `shapes:sketch`): five trainings "
-        f"on {TRAIN} scenes without labels (SupCon: with labels), then the 20 nearest of them for each of {TEST} "
-        "others. Mean and 95 % interval over the seeds; then, paired by seed, what training adds to the same network "
-        "with random weights and to raw pixels. CPU seconds are of one thread. Methods without negatives train on "
+        "`python -m benchmarks.methods NAME...` (`--world sketch` where the data are `shapes:sketch`): "
+        f"{' or '.join(map(str, counts))} trainings of each on {TRAIN} scenes without labels (SupCon: with labels), "
+        f"then the 20 nearest of them for each of {TEST} others. Mean and 95 % interval over the seeds, which share "
+        "the scenes; then, paired by seed, what training adds to the same network with random weights and to raw "
+        "pixels. CPU seconds are the median training's, of one thread. It is no ranking: worlds, networks and "
+        "lengths differ from row to row, and a sketch is easier for all, random weights included.",
+        "",
+        "Methods without negatives train on "
         "sketches: one training of each on the default world, with SimCLR's views, ended below pixels. We did not find "
         "out what their features hold there; that colour and light, easy to match, are most of it is a guess.",
         "",
         table(folder),
         "",
+        *([f"Not above raw pixels: {', '.join(below)}.", ""] if below else []),
     ]
 
 

@@ -265,11 +265,11 @@ def section(record: dict[str, Any]) -> list[str]:
     lines = [
         "## Masks for a box or a click",
         "",
-        "`python -m benchmarks.real_masks --coco PATH/coco.zip --davis PATH/davis.zip`: mean IoU with 95 % interval at "
-        f"{SIDE} px, objects of {SMALLEST} pixels and more. The small models know painted scenes of `Shapes`, nothing "
-        "else: `scenes` are unseen ones of that kind, `sketches` are drawn in a style they have not seen. GrabCut, "
-        "SLIC, the watershed and the random walker learned nothing. Boxes are tight; clicks are in the middle of an "
-        "object.",
+        "`python -m benchmarks.real_masks --coco PATH/coco.zip --davis PATH/davis.zip`: mean IoU (1 is the true mask) "
+        f"with its 95 % interval over objects, at {SIDE} px, objects of {SMALLEST} pixels and more. The small models "
+        "know painted scenes of `Shapes`, nothing else: `scenes` are unseen ones of that kind, `sketches` are drawn in "
+        "a style they have not seen. GrabCut, SLIC, the watershed and the random walker learned nothing. Boxes are "
+        "tight; clicks are in the middle of an object.",
         "",
     ]
     for prompt in dict.fromkeys(r.detail["prompt"] for r in rows):
@@ -289,7 +289,7 @@ def section(record: dict[str, Any]) -> list[str]:
         "at the size that was published is the row `sam-encoder` of `python -m benchmarks`.",
         "",
     ]
-    return [*lines, f"{record['minutes']:.1f} minutes on one core.", ""]
+    return [*lines, f"{record['minutes']:.1f} CPU minutes, one thread.", ""]
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,6 +1,7 @@
 """Recorded trainings of the presets "cpu": complete, of today's presets, short, and better than no training."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,12 @@ def test_the_script_makes_what_is_recorded(tmp_path: Path, monkeypatch: pytest.M
     assert "| `rotation` |" in script.table(tmp_path)
 
 
-def test_the_results_page_shows_what_is_recorded() -> None:
-    page = (script.FOLDER.parent / "RESULTS.md").read_text()
-    assert script.table() in page, "python -m benchmarks.results"
+def test_the_results_page_says_what_is_recorded() -> None:
+    from benchmarks import results, results_page
+
+    written = results_page.PAGE.read_text(encoding="utf-8")
+    assert results_page.page(results_page.records(), results.PLANS) == written, "python -m benchmarks.results"
+    assert script.table() in written
+    headings = re.findall(r"^#+ (.+)$", written, re.M)
+    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    assert set(re.findall(r"\]\(#([^)]+)\)", written)) <= anchors

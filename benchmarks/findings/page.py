@@ -36,9 +36,20 @@ Written by `python -m benchmarks.findings.page` from the records in `findings/`,
 reports it. Within a seed all arms share images, initial weights and order wherever the arm itself does not change
 them, so what is compared is the difference within a seed. A claim *shows* if the 95 % interval of the mean difference
 (Student's t over the seeds) lies above 0, *the opposite shows* if it lies below, and otherwise it *does not show*:
-these networks, minutes and seeds leave it open, and it may well hold at the paper's scale. Every interval stands
-alone: of {number} claims without any truth, about {chance} would show by chance. What shows here shows on drawn
-scenes and small networks; that is what it is worth, too.
+these networks, minutes and seeds leave it open, and it may well hold at the paper's scale.
+
+**How much to believe.**
+
+- Every interval stands alone: of {number} claims without any truth, about {chance} would show by chance.
+- Counts are no score. Several claims of one experiment are one idea asked in several ways, and some are of arithmetic
+  (masks, shares of a softmax, random vectors), which needs no training and hardly can fail.
+- With so few seeds nobody can check that differences are normal, as t wants them. An interval that nearly touches 0 is
+  weak evidence.
+- Unless a script says otherwise, its settings were found by trying a few on one or two seeds, which may be among those
+  recorded; the notes say what else was tried.
+- Where the network is a shipped one (most of parts 10 to 12), a seed draws scenes, labels and what is trained on top.
+  The interval then says nothing on another training of that network.
+- All of it is drawn scenes and small networks. Why an effect exists shows here; how large it is elsewhere does not.
 
 Brackets in the tables are the 95 % interval of a mean over seeds. Seeds often differ by more than arms do, and those
 differences cancel within a seed: compare arms by the claims, not by whether brackets overlap. Times are what all arms
@@ -171,7 +182,7 @@ def page(found: dict[str, Finding]) -> str:
     lines.append(f"| all | {count(said)} |")
     for part, claims in judged.items():
         names = list(dict.fromkeys(claim.record for claim, _ in claims))
-        lines += ["", f"## {part}", "", "| experiment | claim | arms | difference | 95 % interval | |"]
+        lines += ["", f"## {part}", "", "| experiment | claim | arms | difference | 95 % interval | verdict |"]
         lines.append("|---|---|---|---|---|---|")
         for claim, verdict_ in claims:
             gap = difference(claim, found[claim.record])
@@ -180,7 +191,7 @@ def page(found: dict[str, Finding]) -> str:
             link = f"[{claim.record}](#{claim.record})"
             lines.append(f"| {link} | {claim.says} | {arms} | {value} | {low} to {high} | {verdict_} |")
         where = picture(part).relative_to(PAGE.parent).as_posix()
-        lines += ["", f"![{part}. {len(names)} panels, one an experiment ({', '.join(names)}): every seed a blue dot,"]
+        lines += ["", f"![{part}. A panel an experiment ({', '.join(names)}): every seed a blue dot,"]
         lines[-1] += f" mean and 95 % interval of each arm in orange beside it.]({where})"
         for name in names:
             lines += section(name, found[name])
