@@ -17,6 +17,8 @@ RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2")
 # Width, depth, heads and patch; "mini" is for minutes on a CPU at 32 px.
 VITS = {"vit_mini_patch4": (128, 4, 4, 4)} | {f"vit_{size}_patch16": (*shape, 16) for size, shape in SIZES.items()}
 VITS["vit_mini_patch8"] = (128, 4, 4, 8)  # a quarter of the patches, for methods with many crops
+VITS["vit_mini_conv8"] = VITS["vit_mini_patch8"]  # with a stem of convolutions: far fewer steps to learn anything
+STEMS = ("vit_mini_conv8",)
 # Patch, width, blocks and heads of each stage; windows are an eighth of a 224 px image's first map, as in the papers.
 SWINS = {
     "swin_mini": (2, 32, (2, 2, 2), (1, 2, 4)),
@@ -38,7 +40,7 @@ def backbone(name: str, image_size: int = 224, **kwargs: Any) -> nn.Module:
         name: "convnet", a small network for CPUs, and "convnet_fast", a third of its work; "resnet18", "resnet50", ...
             of timm, with a 3x3 stride 1 stem and no max-pooling where `image_size` <= 64 (SimCLR, Chen et al. 2020,
             appendix B.9), which they would otherwise shrink 4 times before the first block; "vit_small_patch16", ...,
-            our `ViT`, the class token; "swin_tiny", "pvt_small", ..., pyramids.
+            our `ViT`, the class token ("vit_mini_conv8" with `conv_stem`); "swin_tiny", "pvt_small", ..., pyramids.
         image_size: side of the training images in pixels; a ViT's position embedding is made for it and interpolated
             for others.
         kwargs: passed on to `ConvNet`, `ViT` or `timm.create_model`.
@@ -74,7 +76,10 @@ def vit(name: str, image_size: int = 224, **kwargs: Any) -> ViT:
     if name not in VITS:
         raise InputError(f"This method needs a ViT as its backbone ({', '.join(VITS)}); got {name!r}.")
     dim, depth, n_heads, patch_size = VITS[name]
-    return ViT(image_size, patch_size, dim=dim, depth=depth, n_heads=n_heads, **kwargs)
+    shape: dict[str, Any] = {"dim": dim, "depth": depth, "n_heads": n_heads} | (
+        {"stem": "conv"} if name in STEMS else {}
+    )
+    return ViT(image_size, patch_size, **(shape | kwargs))
 
 
 def masked_backbone(name: str, image_size: int = 224, *, mask_token: bool = True, **kwargs: Any) -> Any:

@@ -120,10 +120,11 @@ class VideoViT(nn.Module):
 
 def video_vit(name: str, image_size: int, frames: int, tubelet: int) -> VideoViT:
     """A `VideoViT` of a ViT's name and sizes."""
-    from sslcourse.nn.backbones import VITS
+    from sslcourse.nn.backbones import STEMS, VITS
 
-    if name not in VITS:
-        raise InputError(f"This method needs a ViT as its backbone ({', '.join(VITS)}); got {name!r}.")
+    plain = [known for known in VITS if known not in STEMS]  # clips are cut into tubelets, without a stem
+    if name not in plain:
+        raise InputError(f"This method needs a ViT as its backbone ({', '.join(plain)}); got {name!r}.")
     dim, depth, n_heads, patch_size = VITS[name]
     return VideoViT(image_size, patch_size, frames, tubelet, dim, depth, n_heads)
 

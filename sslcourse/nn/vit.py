@@ -1,5 +1,6 @@
 """A Vision Transformer (Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words") with timm's parameter names."""
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Literal, cast
@@ -52,13 +53,42 @@ def attention(
     return (weights @ v).transpose(1, 2).reshape(b, n, -1), weights
 
 
-class PatchEmbed(nn.Module):
-    """A linear layer on every p x p patch, written as a convolution: (B, C, H, W) -> (B, H/p * W/p, dim)."""
+def conv_stem(patch_size: int, in_channels: int, dim: int) -> nn.Sequential:
+    """3x3 convolutions of stride 2, each with batch norm and ReLU, then a 1x1 one: (B, C, H, W) -> (B, dim, H/p, W/p).
 
-    def __init__(self, patch_size: int, in_channels: int, dim: int) -> None:
+    Xiao et al. 2021, "Early Convolutions Help Transformers See Better", section 4: with it a ViT needs far fewer steps.
+    """
+    halvings = patch_size.bit_length() - 1
+    if patch_size != 2**halvings or halvings < 1 or dim % 2**halvings:
+        raise InputError(
+            f"a stem of convolutions halves its input; patches of {patch_size} px, width {dim} do not fit."
+        )
+    widths = [in_channels, *(dim // 2**i for i in reversed(range(halvings)))]
+    layers: list[nn.Module] = []
+    for before, after in itertools.pairwise(widths):
+        conv = nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False)
+        layers += [conv, nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, nn.Conv2d(dim, dim, 1))
+
+
+class PatchEmbed(nn.Module):
+    """What makes tokens of patches: (B, C, H, W) -> (B, H/p * W/p, dim).
+
+    `stem` "linear" is one linear layer on every p x p patch, written as a convolution; "conv" is `conv_stem`, which
+    also sees some pixels around the patch.
+    """
+
+    def __init__(self, patch_size: int, in_channels: int, dim: int, stem: Literal["linear", "conv"] = "linear") -> None:
         super().__init__()
-        self.patch_size = patch_size
-        self.proj = nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)
+        self.patch_size, self.overlaps = patch_size, stem == "conv"
+        self.proj: nn.Module = nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)
+        if self.overlaps:
+            self.proj = conv_stem(patch_size, in_channels, dim)
+
+    def hide(self, x: Tensor, mask: Tensor) -> Tensor:
+        """The images with the pixels of hidden patches, `mask` (B, N), set to 0, so that no neighbour sees them."""
+        places = mask.view(len(x), 1, *self.grid(x)).repeat_interleave(self.patch_size, 2)
+        return x.masked_fill(places.repeat_interleave(self.patch_size, 3), 0.0)
 
     def grid(self, x: Tensor) -> tuple[int, int]:
         """Rows and columns of patches of (B, C, H, W)."""
@@ -152,6 +182,7 @@ class ViT(nn.Module):
         layer_scale: initial value of CaiT's factors; None for none.
         drop_path: probability that the last block drops a branch in training, growing linearly with depth.
         interpolate: what resizes position embeddings; a partial of `interpolate_pos`.
+        stem: what makes the tokens, see `PatchEmbed`.
 
     Shape: forward (B, C, H, W) float -> (B, num_features), or (B, n_classes) with a head.
     """
@@ -178,12 +209,13 @@ class ViT(nn.Module):
         layer_scale: float | None = None,
         drop_path: float = 0.0,
         interpolate: Callable[..., Tensor] = interpolate_pos,
+        stem: Literal["linear", "conv"] = "linear",
     ) -> None:
         super().__init__()
         if pool == "cls" and not class_token:
             raise InputError("a ViT without a class token has no CLS to pool; use pool='avg'.")
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-        self.patch_embed = PatchEmbed(patch_size, in_channels, dim)
+        self.patch_embed = PatchEmbed(patch_size, in_channels, dim, stem)
         self.grid_size = self.patch_embed.grid(torch.empty(1, in_channels, height, width, device="meta"))
         self.num_features, self.pool, self.drop_path, self.interpolate = dim, pool, drop_path, interpolate
         self.stride = patch_size  # pixels of the image below a place of `forward_map`
@@ -217,11 +249,11 @@ class ViT(nn.Module):
         where every image must hide equally many.
         """
         h, w = self.patch_embed.grid(x)
-        patches = self.patch_embed(x)
-        if mask is not None and mask.shape != patches.shape[:2]:
-            raise InputError(
-                f"a mask is (B, N), here {(*patches.shape[:2],)} for {h} x {w} patches; got {(*mask.shape,)}."
-            )
+        if mask is not None and mask.shape != (len(x), h * w):
+            raise InputError(f"a mask is (B, N), here {(len(x), h * w)} for {h} x {w} patches; got {(*mask.shape,)}.")
+        patches = self.patch_embed(
+            x if mask is None or not self.patch_embed.overlaps else self.patch_embed.hide(x, mask)
+        )
         if mask is not None and self.mask_token is not None:
             patches = torch.where(mask[..., None], self.mask_token.to(patches.dtype), patches)
         cls: Tensor | None = self.cls_token
