@@ -1,4 +1,4 @@
-"""`python -m benchmarks [ROW ...]`: measure rows, print one table; results.json keeps what was recorded of each."""
+"""`python -m benchmarks [ROW ...]`: measure rows, print one table; results.json and SPEED.md keep what was recorded."""
 
 import argparse
 import json
@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import benchmarks
+from benchmarks import speed_page
 from benchmarks.harness import Outcome, Row, run
+from benchmarks.speed_page import RESULTS, SIGNS, UNITS
 from sslcourse.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-RESULTS = Path(__file__).parent / "results.json"
-SIGNS = {"speed": ">=", "memory": "<=", "seconds": "<="}
-UNITS = {"speed": "x", "memory": "x", "seconds": " s"}
 
 
 def all_rows() -> list[Row]:
@@ -101,8 +99,12 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7, help="timed rounds a row (default 7)")
     parser.add_argument("--threads", type=int, help="threads of both sides; 1 on a machine that others use, too")
     parser.add_argument("--out", type=Path, help="where to write the JSON (default: results.json, if all rows are run)")
+    parser.add_argument("--page", action="store_true", help="write SPEED.md from results.json and stop")
     parser.add_argument("--record", action="store_true", help="put the named rows into results.json")
     args = parser.parse_args()
+    if args.page:
+        speed_page.write()
+        return 0
     if args.threads:
         torch.set_num_threads(args.threads)
     try:
@@ -128,6 +130,8 @@ def main() -> int:
             json.dumps(merged(json.loads(out.read_text()), record) if args.record else record, indent=2) + "\n"
         )
         print(f"written to {out.name}")
+        if out == RESULTS:
+            speed_page.write()
     return 1 if any(outcome.status == "failed" for outcome in outcomes) else 0
 
 

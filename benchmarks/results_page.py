@@ -28,7 +28,7 @@ Written by `python -m benchmarks.results` from the records beside it; no number 
 - [Masks for a box or a click](#masks-for-a-box-or-a-click): tiny SAMs and what learned nothing.
 
 Elsewhere: whether findings of the papers show in miniature, in [FINDINGS.md](FINDINGS.md); speed and memory against
-other libraries, with `python -m benchmarks`.
+other libraries, in [SPEED.md](SPEED.md).
 
 **Intervals** are 95 %, and n says over what. *Images, originals, objects*: how far the number of this one network may
 be from its number on more of them (Wilson's for shares, the bootstrap for most others); it says nothing on another

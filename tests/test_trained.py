@@ -63,3 +63,14 @@ def test_the_results_page_says_what_is_recorded() -> None:
     headings = re.findall(r"^#+ (.+)$", written, re.M)
     anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
     assert set(re.findall(r"\]\(#([^)]+)\)", written)) <= anchors
+
+
+def test_the_page_of_speed_says_what_is_recorded() -> None:
+    from benchmarks import speed_page
+
+    record = json.loads(speed_page.RESULTS.read_text(encoding="utf-8"))
+    assert speed_page.PAGE.read_text(encoding="utf-8") == speed_page.page(record), "python -m benchmarks --page"
+    row = {"row": "a", "task": "b | c", "peer": "d", "kind": "speed", "value": None, "target": 2.0, "detail": "no d"}
+    lines = speed_page.page({"machine": record["machine"], "rows": [row | {"status": "skipped"}]}).splitlines()
+    assert lines[-1] == "| `a` | b / c | d | - | >= 2x | **skipped** | no d |  |"
+    assert any("0 of 1" in line for line in lines)
