@@ -45,7 +45,8 @@ def hidden_count(n: int, ratio: float, rounding: Rounding = "keep") -> int:
 
 def hide_smallest(noise: Tensor, count: int) -> Tensor:
     """(..., N) numbers -> (..., N) bool, True at the `count` smallest of each row."""
-    return noise.argsort(dim=-1, stable=True).argsort(dim=-1) < count
+    first = noise.argsort(dim=-1, stable=True)[..., :count]
+    return torch.zeros_like(noise, dtype=torch.bool).scatter_(-1, first, True)
 
 
 def random_mask(
@@ -122,7 +123,8 @@ def simmim_mask(
 
 def upsample_mask(mask: Tensor, factor: int) -> Tensor:
     """(..., h, w) -> (..., h * factor, w * factor), every entry a square."""
-    return mask.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)
+    row, column = (torch.arange(n * factor, device=mask.device) // factor for n in mask.shape[-2:])
+    return mask.index_select(-2, row).index_select(-1, column)
 
 
 def uniform_sampling(
