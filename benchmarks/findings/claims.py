@@ -352,16 +352,18 @@ NOTES: dict[str, str] = {
     "batch_queue": "One setting was tried. All arms take the same number of steps, so the larger batch has also seen "
     "four times as many images: its gain is not one of negatives alone. "
     "With 16 images nothing is learned, queue or not.",
-    "densecl_localisation": "Tried on two seeds: 150 steps of 32 images leave both arms where the random network is.",
-    "dilo_background": "Tried on one seed: MoCo v2, on which the paper builds, 150 steps of 32 images, with DiLo and "
-    "without. Both arms stayed where the untrained network is, hence SimCLR and more steps here.",
+    "densecl_localisation": "Tried before, on two seeds: 150 steps of 32 images leave both arms where the random "
+    "network is, hence longer runs.",
+    "dilo_background": "Tried before, on one seed: MoCo v2, on which the paper builds, 150 steps of 32 images, with "
+    "DiLo and without. Both arms stayed where the untrained network is, hence SimCLR and more steps here.",
     "dino_parts": "By kNN no arm knows much more than chance (a tenth) after so few steps, so that what their features "
     "are worth is not decided here; what their targets say is.",
     "grounded_errors": "Boxes found by words are hardly ever wrong, so what follows from wrong ones rests on few "
     "objects a seed: hence the wide interval.",
     "hq_boundaries": "Over wholes and emblems. RESULTS.md asks for wholes alone and at another size, which is another "
     "question.",
-    "looc_rotation": "Tried on two seeds: 150 steps of 32 images leave all probes where the random network is.",
+    "looc_rotation": "Tried before, on two seeds: 150 steps of 32 images leave all probes where the random network "
+    "is, hence longer runs.",
     "simclr_augmentation": "In `Shapes` only outlines tell the classes, and crops cut them off: whole images with "
     "jittered colours do best, which is why the preset hardly crops. The shortcut of colour shows all the more.",
     "simsiam_collapse": "After so few steps no network has collapsed to a point; what goes first, and shows most "
