@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import masked, real_masks
 from benchmarks import methods as trained
-from benchmarks import real_masks
 from sslcourse.evaluate.result import Result, from_json
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ def page(kept: dict[str, dict[str, Any]], plans: "dict[str, Plan]") -> str:
         parts += continued_section(kept["continued"])
     if any(trained.FOLDER.glob("*.json")):
         parts += trained.section()
+    if any(masked.FOLDER.glob("*.json")):
+        parts += masked.section()
     if "masks" in kept:
         parts += real_masks.section(kept["masks"])
     return "\n".join(parts).rstrip() + "\n"

@@ -194,13 +194,17 @@ def center_view(x: Tensor, size: int, mean: Triple = MEAN, std: Triple = STD, *,
     """The view for evaluation: resize the shorter side to size / crop, cut out the centre, standardise.
 
     Args:
-        x: (B, 3, H, W) uint8, or float in [0, 1].
+        x: (B, 3, H, W) uint8, or float in [0, 1]; or clips (B, 3, T, H, W), each frame for itself.
         size: side of the square view.
         crop: part of the shorter side that is kept: 1 for small images, 0.875 is the custom for ImageNet.
 
     Returns:
-        (B, 3, size, size) float32 (or the float type of `x`), as torchvision's `Resize`, `CenterCrop`, `Normalize`.
+        (B, 3, size, size) float32 (or the float type of `x`), as torchvision's `Resize`, `CenterCrop`, `Normalize`; a
+        clip keeps its T.
     """
+    if x.ndim == 5:
+        frames = center_view(x.transpose(1, 2).flatten(0, 1), size, mean, std, crop=crop)
+        return frames.unflatten(0, (len(x), -1)).transpose(1, 2)
     check_images(x)
     if size <= 0 or not 0 < crop <= 1:
         raise InputError(f"center_view needs size >= 1 and 0 < crop <= 1; got size {size}, crop {crop}.")

@@ -126,17 +126,19 @@ class MSN(nn.Module):
 # Appendix: AdamW, lr 1e-3 for a batch of 1024, decay 0.04 -> 0.4 (here 0.04), 15 epochs of warm-up, 800 for ViT-S.
 _ADAMW = TrainConfig(800, batch_size=1024, optimizer="adamw", lr=1e-3 / 4, weight_decay=0.04, warmup_epochs=15)
 _SIMCLR = SimCLR.PRESETS["cpu"]  # its views and length, for `Shapes` on a CPU
+_CPU = MSN.Config(
+    "vit_mini_patch8",
+    hidden=256,
+    dim=64,
+    prototypes=256,
+    m=0.98,
+    n_local=0,
+    augment=_SIMCLR.augment,
+    local=replace(_SIMCLR.augment, size=16, scale=(0.3, 0.8)),
+    train=replace(_SIMCLR.train, lr=2e-3),
+)
 MSN.PRESETS = {
-    "cpu": MSN.Config(
-        "vit_mini_patch8",
-        hidden=256,
-        dim=64,
-        prototypes=256,
-        m=0.98,
-        n_local=0,
-        augment=_SIMCLR.augment,
-        local=replace(_SIMCLR.augment, size=16, scale=(0.3, 0.8)),
-        train=replace(_SIMCLR.train, lr=2e-3),
-    ),
+    "cpu": _CPU,
+    "cpu_sketch": replace(_CPU, augment=SimCLR.PRESETS["cpu_sketch"].augment, train=replace(_CPU.train, steps=400)),
     "vit_small": MSN.Config(train=_ADAMW),
 }

@@ -1,0 +1,224 @@
+"""Does a masked method learn on `Shapes`, with a preset for CPUs? Linear probe and fine-tuning, against no training.
+
+    python -m benchmarks.masked mae simmim           # five trainings each, written to trained_masked/NAME.json
+    python -m benchmarks.masked simmim:cpu_swin      # another preset than the shortest
+    python -m benchmarks.masked --table              # what has been recorded, as Markdown
+
+A record that is there and of the same setting is continued, not made again. What a masked method learns stands in its
+patch tokens, and a mean over all of them loses where they were: frozen features and what fine-tuning starts from are
+the tokens averaged to 16 places, 4 x 4 of an image, 4 x 2 x 2 of a clip. All arms see the same few labels. Pixels
+cannot be fine-tuned: what stands for them is the better of a linear probe and kNN on the pixels of the same images.
+`seconds` are CPU seconds of one thread for everything that one seed takes.
+"""
+
+import argparse
+import statistics
+import time
+from copy import deepcopy
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.findings.common import Finding
+from sslcourse import methods, train
+from sslcourse.data import Images, Shapes
+from sslcourse.data.augment import center_view
+from sslcourse.data.clips import clip_view, load_clips
+from sslcourse.data.subset import balanced_order
+from sslcourse.evaluate import extract_features, knn_accuracy, linear_probe
+from sslcourse.evaluate.finetune import finetune
+from sslcourse.evaluate.reconstruction import unexplained
+from sslcourse.evaluate.result import Result
+from sslcourse.methods.mae import VIEW
+from sslcourse.train.config import to_dict
+
+FOLDER = Path(__file__).parent / "trained_masked"
+SHORT = ("cpu_sketch", "cpu_patch8", "cpu")  # the first of these that a method has is its preset here
+TRAIN, TEST, LABELLED = 4000, 1000, 200
+CLIPS, TEST_CLIPS = 1500, 500
+TUNING: dict[str, Any] = {"epochs": 30, "batch_size": 50, "lr": 1e-3, "layer_decay": 1.0}
+CROP = 0.6  # smallest part of an image that fine-tuning sees
+TRAINED, RANDOM, PIXELS = "trained", "random init", "raw pixels"
+LINEAR, TUNED, KNN = "linear", "fine-tuned", "kNN"
+ERROR = "unexplained"  # of the dVAE: squared error of what it paints; 1 is the mean colour of each image
+
+
+class Places(nn.Module):
+    """A network whose representation keeps the places: the mean of its tokens in each of 16, one after the other."""
+
+    def __init__(self, backbone: Any) -> None:
+        super().__init__()
+        self.backbone, self.num_features = backbone, 16 * backbone.num_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim == 4:
+            return F.adaptive_avg_pool2d(self.backbone.forward_map(x), 4).flatten(1)
+        tokens = self.backbone.forward_features(x).unflatten(1, self.backbone.patch_embed.grid(x))
+        return F.adaptive_avg_pool3d(tokens.movedim(-1, 1), (4, 2, 2)).flatten(1)
+
+
+@cache
+def images(size: int, world: str, frames: int = 0) -> tuple[Images, Images, Images]:
+    """All training scenes, the few with labels, test scenes; for `frames` clips, labelled with their motion."""
+    data: list[Images] = []
+    for split, n, clips in (("train", TRAIN, CLIPS), ("test", TEST, TEST_CLIPS)):
+        if frames:
+            data.append(load_clips("shapes", split, size=size, frames=frames, n=clips))
+        else:
+            data.append(Shapes(split, size=size, preset=world).as_images(n))
+    few = data[0].subset(balanced_order(data[0].labels)[:LABELLED])
+    return data[0], few, data[1]
+
+
+def frozen_exams(features: list[Tensor], few: Images, test: Images) -> dict[str, float]:
+    """Accuracies of a linear probe and of the 20 nearest labelled images."""
+    x, q = features
+    probe = linear_probe(x, few.labels, q, test.labels, max_iter=50)
+    return {LINEAR: probe.value, KNN: knn_accuracy(x, few.labels, q, test.labels).value}
+
+
+def exams(module: Any, few: Images, test: Images, seed: int) -> dict[str, float]:
+    """Accuracies of a network frozen and fine-tuned; it is left as it is."""
+    augment, network = module.config.augment, Places(deepcopy(module.backbone))
+    view = {"size": augment.size, "mean": augment.mean, "std": augment.std}
+    found = frozen_exams([extract_features(network, part, **view) for part in (few, test)], few, test)
+    weak: Any = replace(VIEW, **view, scale=(CROP, 1.0), flip=augment.flip)
+    weak = partial(clip_view, augment=weak) if few.images.ndim == 5 else weak
+    return found | {TUNED: finetune(network, few, test, augment=weak, seed=seed, **TUNING, **view).value}
+
+
+@torch.no_grad()
+def painted(module: Any, few: Images, test: Images, seed: int) -> dict[str, float]:
+    """Squared error of what a dVAE makes of test images from their tokens, as a share of their mean colours'."""
+    augment, dvae = module.config.augment, module.backbone.eval()
+    x = center_view(test.images, augment.size, augment.mean, augment.std)
+    pred = dvae.decode(dvae.tokenize(x))
+    dvae.train()
+    return {ERROR: unexplained(pred, x, torch.ones(len(x), 1, 1, dtype=torch.bool), pooled=True).mean().item()}
+
+
+@cache
+def pixels(size: int, world: str, frames: int = 0) -> dict[str, float]:
+    """What the pixels alone say."""
+    _, few, test = images(size, world, frames)
+    return frozen_exams([part.images.flatten(1).float() / 255 for part in (few, test)], few, test)
+
+
+def measure(name: str, preset: str, seed: int, world: str) -> tuple[dict[str, float], float]:
+    """Every arm of one seed, and its CPU seconds."""
+    config = methods.get(name).PRESETS[preset]
+    config = replace(config, train=replace(config.train, seed=seed))
+    about = (config.augment.size, world, getattr(config, "frames", 0))
+    data, few, test = images(*about)
+    start = time.process_time()
+    module, exam = methods.build(name, config), painted if name == "dvae" else exams
+    arms = {RANDOM: exam(module, few, test, seed)}
+    with TemporaryDirectory() as folder:
+        train.fit(module, data, config, folder, progress=False)
+    arms[TRAINED] = exam(module, few, test, seed)
+    seconds = time.process_time() - start
+    if name != "dvae":
+        arms[PIXELS] = pixels(*about)
+    return {f"{arm}, {e}": arms[arm][e] for e in arms[TRAINED] for arm in arms if e in arms[arm]}, seconds
+
+
+def record(name: str, seeds: int, folder: Path = FOLDER, world: str = "sketch") -> Finding:
+    """Train NAME or NAME:PRESET with the seeds that its record lacks, and write it after each of them."""
+    method, _, preset = name.partition(":")
+    preset = preset or next(short for short in SHORT if short in methods.get(method).PRESETS)
+    config = methods.get(method).PRESETS[preset]
+    setting = {"data": f"shapes:{world}", "train": TRAIN, "test": TEST, "labelled": LABELLED}
+    if hasattr(config, "frames"):
+        setting |= {"data": "shapes, clips", "train": CLIPS, "test": TEST_CLIPS}
+    setting |= {"fine-tuning": TUNING | {"crop": CROP}, "preset": preset, "config": to_dict(config)}
+    metric = "share of the squared error of mean colours" if method == "dvae" else "accuracy"
+    key = method if preset in SHORT else f"{method}_{preset.removeprefix('cpu_')}"
+    exam = ERROR if method == "dvae" else LINEAR
+    found = Finding(key, f"Does {method} learn on Shapes?", metric, f"{RANDOM}, {exam}", setting)
+    folder.mkdir(exist_ok=True)
+    if (folder / f"{key}.json").exists() and Finding.load(folder / f"{key}.json").setting == setting:
+        found = Finding.load(folder / f"{key}.json")
+    for seed in range(len(found.seeds), seeds):
+        values, seconds = measure(method, preset, seed, world)
+        found.seeds.append(seed)
+        found.seconds.append(round(seconds, 1))
+        for arm, value in values.items():
+            found.arms.setdefault(arm, []).append(round(value, 4))
+        print(f"{key}, seed {seed}: {values}, {seconds:.0f} s", flush=True)
+        found.save(folder)
+    return found
+
+
+def pixels_arm(found: Finding) -> str:
+    """The better one of the two exams on pixels."""
+    return max((f"{PIXELS}, {exam}" for exam in (LINEAR, KNN)), key=lambda arm: found.mean(arm).value)
+
+
+def gains(found: Finding) -> list[Result]:
+    """What training has to bring: frozen and fine-tuned against no training, and fine-tuned against pixels."""
+    pairs = [(LINEAR, f"{RANDOM}, {LINEAR}"), (TUNED, f"{RANDOM}, {TUNED}"), (TUNED, pixels_arm(found))]
+    return [found.difference(f"{TRAINED}, {exam}", other) for exam, other in pairs]
+
+
+def table(folder: Path = FOLDER) -> str:
+    """What is recorded: means, 95 % intervals over seeds, and the paired differences."""
+    heads = ("record", "data", LINEAR, "above random init", TUNED, "above random init", "above pixels", "CPU seconds")
+    rows = [f"| {' | '.join(heads)} |", "| --- | --- | --- | --- | --- | --- | --- | ---: |"]
+    for found in map(Finding.load, sorted(folder.glob("*.json"))):
+        if found.name == "dvae":
+            continue
+        frozen, tuned, pixel = gains(found)
+        values = (found.mean(f"{TRAINED}, {LINEAR}"), frozen, found.mean(f"{TRAINED}, {TUNED}"), tuned, pixel)
+        cells = [f"`{found.name}`", f"`{found.setting['data']}`", *(f"{r.value:.3f} {r.interval}" for r in values)]
+        rows.append(f"| {' | '.join([*cells, f'{statistics.median(found.seconds):.0f}'])} |")
+    return "\n".join(rows)
+
+
+def section(folder: Path = FOLDER) -> list[str]:
+    """Of RESULTS.md: the table and what it says."""
+    lines = [
+        "## Masked methods on Shapes, frozen and fine-tuned",
+        "",
+        f"`python -m benchmarks.masked NAME...`: trainings without labels on {TRAIN} sketches, or on {CLIPS} clips "
+        f"whose motion is asked for, then exams with {LABELLED} labels: a linear probe on the frozen tokens of 16 "
+        f"places, and fine-tuning ({TUNING['epochs']} epochs). Mean and 95 % interval over the seeds; then, paired by "
+        "seed, what training adds to the same network with random weights in the same exam, and what the fine-tuned "
+        "network has above pixels: the better of a linear probe and kNN on the pixels of the same labelled images, "
+        "which cannot be fine-tuned. CPU seconds are of one thread, for one seed with all of its exams.",
+        "",
+        table(folder),
+        "",
+    ]
+    if (folder / "dvae.json").exists():
+        found = Finding.load(folder / "dvae.json")
+        error = found.mean(f"{TRAINED}, {ERROR}")
+        lines += [
+            f"The dVAE paints test images from its tokens with {error.value:.3f} {error.interval} of the squared error "
+            "that painting each in its mean colour makes.",
+            "",
+        ]
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("methods", nargs="*", help="names of methods, or NAME:PRESET")
+    parser.add_argument("--seeds", type=int, default=5, help="trainings of each (default 5)")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="folder for the JSON files")
+    parser.add_argument("--world", default="sketch", help="preset of Shapes (default: sketch)")
+    parser.add_argument("--table", action="store_true", help="print what is recorded")
+    options = parser.parse_args()
+    for name in options.methods:
+        record(name, options.seeds, options.out, options.world)
+    if options.table:
+        print(table(options.out))
+
+
+if __name__ == "__main__":
+    main()
