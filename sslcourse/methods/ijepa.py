@@ -99,7 +99,8 @@ class IJEPA(nn.Module):
 
     def encode(self, x: Tensor, context: Tensor) -> Tensor:
         """The context encoder's tokens of the context, (B, K, D)."""
-        tokens = take(self.backbone.embed(x), context)
+        hidden = x.new_ones(len(x), self.predictor.pos_embed.shape[1], dtype=torch.bool).scatter_(1, context, False)
+        tokens = take(self.backbone.embed(self.backbone.patch_embed.hide(x, hidden)), context)
         return self.backbone.norm(self.backbone.run_blocks(tokens))
 
     def predict(self, tokens: Tensor, context: Tensor, target: Tensor) -> Tensor:
@@ -132,7 +133,6 @@ class IJEPA(nn.Module):
 
 # Appendix A.1: AdamW, lr 1e-3 for a batch of 2048, weight decay 0.04 -> 0.4 (here 0.05), 15 of 600 epochs of warm-up.
 _ADAMW = TrainConfig(epochs=600, batch_size=2048, optimizer="adamw", lr=1e-3 / 8, weight_decay=0.05, warmup_epochs=15)
-# For `Shapes` at 32 px on a CPU; not tuned.
 _CPU = IJEPA.Config(
     "vit_mini_patch4",
     min_keep=4,

@@ -94,7 +94,8 @@ class MAE(nn.Module):
 
     def encode(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens after the encoder (B, 1 + V, D), the mask (B, N), and what puts them back in order (B, N)."""
-        tokens = self.backbone.embed(x)
+        hidden = random_masking(noise[..., None], self.config.ratio, noise)[1]
+        tokens = self.backbone.embed(self.backbone.patch_embed.hide(x, hidden))
         visible, mask, ids = random_masking(tokens[:, 1:], self.config.ratio, noise)
         if self.config.encoder_mask_tokens:
             tokens, ids = self.backbone.embed(x, mask), torch.arange(mask.shape[1], device=x.device).expand_as(ids)

@@ -86,7 +86,9 @@ class PatchEmbed(nn.Module):
             self.proj = conv_stem(patch_size, in_channels, dim)
 
     def hide(self, x: Tensor, mask: Tensor) -> Tensor:
-        """The images with the pixels of hidden patches, `mask` (B, N), set to 0, so that no neighbour sees them."""
+        """The images without the pixels of hidden patches, `mask` (B, N), where a neighbour would see them; else `x`."""
+        if not self.overlaps:
+            return x
         places = mask.view(len(x), 1, *self.grid(x)).repeat_interleave(self.patch_size, 2)
         return x.masked_fill(places.repeat_interleave(self.patch_size, 3), 0.0)
 
@@ -251,9 +253,7 @@ class ViT(nn.Module):
         h, w = self.patch_embed.grid(x)
         if mask is not None and mask.shape != (len(x), h * w):
             raise InputError(f"a mask is (B, N), here {(len(x), h * w)} for {h} x {w} patches; got {(*mask.shape,)}.")
-        patches = self.patch_embed(
-            x if mask is None or not self.patch_embed.overlaps else self.patch_embed.hide(x, mask)
-        )
+        patches = self.patch_embed(x if mask is None else self.patch_embed.hide(x, mask))
         if mask is not None and self.mask_token is not None:
             patches = torch.where(mask[..., None], self.mask_token.to(patches.dtype), patches)
         cls: Tensor | None = self.cls_token
