@@ -350,7 +350,7 @@ _ROWS = (
         2021,
         "2106.08254",
         code="sslcourse.methods.beit:BEiT",
-        presets=("cpu", "cpu_sketch", "imagenet_vit_base"),
+        presets=("cpu", "imagenet_vit_base"),
         lab="07_beit_mae",
         chapter="07-beit-mae",
     ),
@@ -374,7 +374,7 @@ _ROWS = (
         2021,
         "2111.09886",
         code="sslcourse.methods.simmim:SimMIM",
-        presets=("cpu", "cpu_sketch", "cpu_swin", "imagenet_vit_base", "imagenet_swin_base"),
+        presets=("cpu", "cpu_swin", "imagenet_vit_base", "imagenet_swin_base"),
     ),
     Method(
         "maskfeat",
@@ -384,7 +384,7 @@ _ROWS = (
         2021,
         "2112.09133",
         code="sslcourse.methods.maskfeat:MaskFeat",
-        presets=("cpu", "cpu_sketch", "imagenet_vit_base"),
+        presets=("cpu", "imagenet_vit_base"),
     ),
     Method(
         "ummae",
@@ -397,7 +397,7 @@ _ROWS = (
         presets=("cpu", "cpu_pvt", "imagenet_swin_tiny", "imagenet_pvt_small"),
     ),
     Method("data2vec", "data2vec", 8, "Baevski et al.", 2022, "2202.03555",
-           code="sslcourse.methods.data2vec:Data2Vec", presets=("cpu", "cpu_sketch", "imagenet_vit_base")),
+           code="sslcourse.methods.data2vec:Data2Vec", presets=("cpu", "imagenet_vit_base")),
     Method("msn", "MSN", 8, "Assran et al.", 2022, "2204.07141",
            code="sslcourse.methods.msn:MSN", presets=("cpu", "cpu_sketch", "vit_small")),
     Method(
@@ -408,7 +408,7 @@ _ROWS = (
         2023,
         "2301.08243",
         code="sslcourse.methods.ijepa:IJEPA",
-        presets=("cpu", "cpu_sketch", "imagenet_vit_base"),
+        presets=("cpu", "imagenet_vit_base"),
     ),
     Method("ibot", "iBOT", 9, "Zhou et al.", 2021, "2111.07832",
            code="sslcourse.methods.ibot:IBOT", presets=("cpu", "vit_small")),
@@ -464,7 +464,7 @@ _ROWS = (
         2021,
         "2112.09133",
         code="sslcourse.methods.maskfeat_video:MaskFeatVideo",
-        presets=("cpu", "cpu_patch8", "kinetics_vit_base"),
+        presets=("cpu", "kinetics_vit_base"),
     ),
     Method(
         "videomae",
@@ -474,7 +474,7 @@ _ROWS = (
         2022,
         "2203.12602",
         code="sslcourse.methods.videomae:VideoMAE",
-        presets=("cpu", "cpu_patch8", "kinetics_vit_base"),
+        presets=("cpu", "kinetics_vit_base"),
     ),
     Method(
         "unmasked_teacher",
@@ -484,7 +484,7 @@ _ROWS = (
         2023,
         "2303.16058",
         code="sslcourse.methods.unmasked_teacher:UnmaskedTeacher",
-        presets=("cpu", "cpu_patch8", "kinetics_vit_base"),
+        presets=("cpu", "kinetics_vit_base"),
     ),
 )
 # fmt: on

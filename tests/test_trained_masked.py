@@ -50,7 +50,7 @@ def shortened(monkeypatch: pytest.MonkeyPatch, name: str, preset: str) -> None:
     script.pixels.cache_clear()
 
 
-@pytest.mark.parametrize("name", ["maskfeat:cpu_sketch", "videomae:cpu_patch8", "simmim:cpu_swin"])
+@pytest.mark.parametrize("name", ["mae:cpu_sketch", "videomae:cpu", "simmim:cpu_swin"])
 def test_the_script_makes_what_is_recorded_and_continues_it(name: str, tmp_path: Path, monkeypatch) -> None:
     method, _, preset = name.partition(":")
     shortened(monkeypatch, method, preset)
@@ -76,11 +76,11 @@ def test_the_dvae_is_scored_by_what_it_paints(tmp_path: Path, monkeypatch: pytes
 
 
 def test_places_of_clips_keep_time_and_place() -> None:
-    module = methods.build("videomae", methods.get("videomae").PRESETS["cpu_patch8"])
+    module = methods.build("videomae", methods.get("videomae").PRESETS["cpu"])
     clip = torch.randn(2, 3, 8, 32, 32, generator=torch.Generator().manual_seed(0))
     places = script.Places(module.backbone.eval())(clip).unflatten(1, (-1, 4, 2, 2))
-    tokens = module.backbone.forward_features(clip).unflatten(1, (4, 4, 4))
-    torch.testing.assert_close(places[:, :, 3, 0, 1], tokens[:, 3, :2, 2:].mean(dim=(1, 2)))
+    tokens = module.backbone.forward_features(clip).unflatten(1, (4, 8, 8))
+    torch.testing.assert_close(places[:, :, 3, 0, 1], tokens[:, 3, :4, 4:].mean(dim=(1, 2)))
 
 
 def test_the_centre_of_a_clip_is_that_of_its_frames() -> None:

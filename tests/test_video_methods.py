@@ -267,6 +267,17 @@ def test_a_block_has_about_its_area_and_never_fills_the_grid(u):
     assert block_size(14, 14, u, (1.0, 1.0), (1.0, 1.0)) == (13, 13)
 
 
+def test_ijepa_s_context_knows_nothing_of_other_patches_behind_a_stem_of_convolutions():
+    module = methods.build(IJEPA, short(IJEPA, backbone="vit_mini_conv8"))
+    x, context, _ = module.views(load("shapes", "train", size=32, n=64).images[:4], step_generator(0, 0))
+    x.requires_grad_()
+    tokens = module.encode(x, context)
+    (gradient,) = torch.autograd.grad((tokens * numbers(*tokens.shape)).sum(), x)
+    expected = torch.zeros(4, 16, dtype=torch.bool).scatter_(1, context, True)
+    assert not expected.all()
+    assert torch.equal(patchify(gradient, 8).abs().amax(dim=2) > 0, expected)
+
+
 def test_ijepa_sees_the_context_only_and_its_target_moves_slowly():
     images = load("shapes", "train", size=32, n=64).images
     module = methods.build(IJEPA, short(IJEPA))

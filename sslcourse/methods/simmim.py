@@ -104,8 +104,6 @@ _CPU = SimMIM.Config(
 )
 SimMIM.PRESETS = {
     "cpu": _CPU,
-    # A shorter run on larger patches, a quarter of the work, for sketches ("shapes:sketch").
-    "cpu_sketch": replace(_CPU, backbone="vit_mini_patch8", train=replace(_CPU.train, steps=400)),
     "cpu_swin": replace(_CPU, backbone="swin_mini"),
     "imagenet_vit_base": SimMIM.Config(train=_ADAMW),
     "imagenet_swin_base": SimMIM.Config("swin_base", augment=replace(VIEW, size=192, scale=(0.67, 1.0)), train=_ADAMW),

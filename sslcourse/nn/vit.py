@@ -86,7 +86,7 @@ class PatchEmbed(nn.Module):
             self.proj = conv_stem(patch_size, in_channels, dim)
 
     def hide(self, x: Tensor, mask: Tensor) -> Tensor:
-        """The images without the pixels of hidden patches, `mask` (B, N), where a neighbour would see them; else `x`."""
+        """The images with the pixels of hidden patches, `mask` (B, N), set to 0 where neighbours would see them."""
         if not self.overlaps:
             return x
         places = mask.view(len(x), 1, *self.grid(x)).repeat_interleave(self.patch_size, 2)
