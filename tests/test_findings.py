@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.findings import clip_common, common, mae_common, nonegatives_common, page, simclr_common
+from benchmarks.findings import clip_common, common, mae_common, masked_common, nonegatives_common, page, simclr_common
 from benchmarks.findings.claims import CLAIMS, NOTES, Claim
 from benchmarks.findings.common import FOLDER, Finding, run
 
@@ -108,6 +108,8 @@ def test_script_makes_the_arms_of_its_record(path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(simclr_common, "STEPS", 2)
     monkeypatch.setattr(clip_common, "TEST", 50)
     monkeypatch.setattr(mae_common, "STEPS", 2)
+    for shorter, value in {"STEPS": 2, "BATCH": 16, "LABELLED": 20, "EPOCHS": 1}.items():
+        monkeypatch.setattr(masked_common, shorter, value)
     monkeypatch.setattr(nonegatives_common, "STEPS", 2)
     for name, value in SMALL.get(path.stem, {}).items():
         monkeypatch.setattr(script, name, value)
