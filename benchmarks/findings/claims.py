@@ -178,11 +178,43 @@ CLAIMS: dict[str, tuple[Claim, ...]] = _claims(
                 ("HOG is better than pixels (MaskFeat): linear", "hog, linear", "pixels, linear"),
                 ("HOG is better than pixels (MaskFeat): kNN", "hog, kNN", "pixels, kNN"),
             ],
+            "mae_decoder_depth": [
+                ("a deep decoder helps a linear probe of MAE", "depth 4, linear", "depth 1, linear"),
+                (
+                    "a deep decoder helps a linear probe more than fine-tuning",
+                    ("depth 4, linear", "depth 1, linear"),
+                    ("depth 4, fine-tuned", "depth 1, fine-tuned"),
+                ),
+            ],
+            "mae_augmentation": [
+                ("SimCLR needs colour jitter beside crops", "SimCLR, crop and colour", "SimCLR, crop"),
+                ("MAE is better with crops alone than with colour jitter", "MAE, crop", "MAE, crop and colour"),
+                (
+                    "colour jitter helps SimCLR more than MAE",
+                    ("SimCLR, crop and colour", "SimCLR, crop"),
+                    ("MAE, crop and colour", "MAE, crop"),
+                ),
+            ],
+            "probe_ranking": [
+                ("a linear probe prefers the contrastive method to MAE", "SimCLR, linear", "MAE, linear"),
+                ("fine-tuning prefers MAE to the contrastive method", "MAE, fine-tuned", "SimCLR, fine-tuned"),
+                (
+                    "fine-tuning speaks for MAE more than the linear probe does",
+                    ("MAE, fine-tuned", "SimCLR, fine-tuned"),
+                    ("MAE, linear", "SimCLR, linear"),
+                ),
+            ],
         },
         "Part 8: SimMIM, UM-MAE, MaskFeat": {
             "simmim_ummae": [
                 ("UM-MAE takes less time than SimMIM", "SimMIM, time", "UM-MAE, time"),
                 ("UM-MAE takes less memory than SimMIM", "SimMIM, memory", "UM-MAE, memory"),
+            ],
+            "targets_lighting": [
+                ("under changing light HOG is a better target than pixels: linear", "hog, linear", "pixels, linear"),
+                ("under changing light HOG is a better target than pixels: kNN", "hog, kNN", "pixels, kNN"),
+                ("standardised pixels are better than pixels, too: linear", "normalized, linear", "pixels, linear"),
+                ("standardised pixels are better than pixels, too: kNN", "normalized, kNN", "pixels, kNN"),
             ],
         },
         "Part 9: iBOT and DINOv2": {
