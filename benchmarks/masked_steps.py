@@ -21,7 +21,7 @@ from sslcourse.methods.simmim import SimMIM
 from sslcourse.methods.ummae import UMMAE
 from sslcourse.methods.videomae import VideoMAE
 
-BATCH = 8
+BATCH = 4
 SHAPE: dict[str, Any] = {"decoder_dim": 256, "decoder_depth": 4, "decoder_heads": 8, "target": "pixels"}
 
 
@@ -114,7 +114,7 @@ def videomae() -> Pair:
     return _step(model, lambda: model(views)["loss"]), _step(model, full)
 
 
-MAE_STEP = "MAE step, ViT-S/16, 75 %, batch 8"
+MAE_STEP = "MAE step, ViT-S/16, 75 %, batch 4"
 UMMAE_STEP = "UM-MAE step, Swin mini, 32 px, batch 64"
 VIDEO_STEP = "VideoMAE step, ViT-S, 90 %, 2 clips of 16 x 112 px"
 SIMMIM = ("SimMIM on the same Swin", ummae)
