@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import masked, real_masks
+from benchmarks import compared, masked, real_masks
 from benchmarks import methods as trained
 from sslcourse.evaluate.result import Result, from_json
 
@@ -25,6 +25,7 @@ Written by `python -m benchmarks.results` from the records beside it; no number 
 - [One representation under every protocol](#one-representation-under-every-protocol): photographs, frozen and trained.
 - [Continued pre-training on one's own images](#continued-pre-training-on-ones-own-images)
 - [Every method on Shapes](#every-method-on-shapes-with-its-preset-for-a-cpu), five trainings of each.
+- [Every method on photographs](#every-method-on-photographs-a-minute-each), a short training of each.
 - [Masks for a box or a click](#masks-for-a-box-or-a-click): tiny SAMs and what learned nothing.
 
 Elsewhere: whether findings of the papers show in miniature, in [FINDINGS.md](FINDINGS.md); speed and memory against
@@ -69,6 +70,7 @@ def page(kept: dict[str, dict[str, Any]], plans: "dict[str, Plan]") -> str:
         parts += trained.section()
     if any(masked.FOLDER.glob("*.json")):
         parts += masked.section()
+    parts += compared.section()
     if "masks" in kept:
         parts += real_masks.section(kept["masks"])
     return "\n".join(parts).rstrip() + "\n"

@@ -32,6 +32,7 @@ SMALL = {  # what else makes a script short
     "ibot_dense": {"SCENES": 20, "PROBE": 2},
     "koleo_spread": {"STEPS": 2},
     "hq_boundaries": {"TEST": 2},
+    "mixup_labels": {"LABELLED": 40, "STEPS": 2},
     "mobile_distillation": {"STEPS": 2, "COUPLED_STEPS": 2, "SCENES": 16, "TEST": 2},
     "moco_momentum": {"STEPS": 2, "BATCH": 16},
     "sam_ambiguity": {"STEPS": 20},

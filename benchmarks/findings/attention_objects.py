@@ -47,12 +47,13 @@ class Supervised(DeiT):
 
 def setting() -> dict[str, Any]:
     """What all arms share, for the record."""
-    return dino.setting() | {"tt": dino.SHARP, "patch_size": PATCH, "side": SIDE, "scenes": SCENES, "things": THINGS}
+    own = {"tt": dino.SHARP, "centering": "sinkhorn", "patch_size": PATCH, "stem": "conv", "side": SIDE}
+    return dino.setting() | own | {"scenes": SCENES, "things": THINGS}
 
 
 def network(**changes: Any) -> ViT:
     """The untrained ViT of all arms."""
-    return ViT(shared.SIZE, **dino.VIT | {"patch_size": PATCH} | changes)
+    return ViT(shared.SIZE, **dino.VIT | {"patch_size": PATCH, "stem": "conv"} | changes)
 
 
 @cache
@@ -72,7 +73,7 @@ def photographs() -> tuple[Tensor, Tensor]:
 def networks(seed: int) -> dict[str, ViT]:
     """The trained networks and the untrained one."""
     data = shared.images(seed)[0]
-    settings = dino.config(seed)
+    settings = dino.config(seed, centering="sinkhorn")
     self_supervised = common.build("dino", settings, network)
     untrained = common.build("dino", settings, network)
     preset = DeiT.PRESETS["cpu"]

@@ -21,7 +21,7 @@ from sslcourse.data.policies import AutoAugment
 from sslcourse.data.views import two_views
 from sslcourse.methods.simclr import SimCLR
 
-CORRELATION = 0.5
+CORRELATION = 0.75
 POLICY = "cifar10"
 STEPS, BATCH = 150, 64
 CROP = {"jitter_p": 0.0, "gray": 0.0, "solarize": 0.0}

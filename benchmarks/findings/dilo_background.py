@@ -21,8 +21,8 @@ from sslcourse.methods.dilo import DiLo
 from sslcourse.methods.simclr import SimCLR
 
 PRESET = "correlated_background"
-RATIO = 0.8  # of the views get another background
-STEPS = 200
+RATIO = 0.3  # of the views get another background
+STEPS = 300
 ARMS = {"SimCLR": 0.0, "SimCLR with DiLo's views": RATIO}
 
 

@@ -25,13 +25,13 @@ SCENES, SIDE, PROBE = 400, 64, 200
 
 def setting() -> dict[str, Any]:
     """What all arms share, for the record."""
-    own = {"data": common.setting()["data"], "tt": dino.SHARP, "centering": "sinkhorn"}
+    own = {"data": common.setting()["data"], "tt": dino.SHARP, "centering": "sinkhorn", "stem": "conv"}
     return dino.setting() | own | {"scenes": SCENES, "side": SIDE, "probe": PROBE}
 
 
 def network() -> ViT:
     """The untrained ViT, which sees the scenes as a grid of 8 x 8 patches."""
-    return ViT(shared.SIZE, **dino.VIT, mask_token=True)
+    return ViT(shared.SIZE, **dino.VIT, stem="conv", mask_token=True)
 
 
 def maps(seed: int) -> tuple[DenseData, DenseData]:

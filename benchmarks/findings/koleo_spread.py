@@ -28,12 +28,14 @@ WEIGHTS, STEPS = (0.0, 0.1), 200
 
 def setting() -> dict[str, Any]:
     """What all arms share, for the record."""
-    return common.setting(method="dinov2", backbone="vit, 2 blocks of width 64, patches of 8", steps=STEPS)
+    return common.setting(
+        method="dinov2", backbone="vit, 2 blocks of width 64, patches of 8, stem of convolutions", steps=STEPS
+    )
 
 
 def network() -> ViT:
     """The untrained ViT."""
-    return common.small_vit(mask_token=True)
+    return common.small_vit(mask_token=True, stem="conv")
 
 
 @torch.no_grad()

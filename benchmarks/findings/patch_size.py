@@ -27,13 +27,14 @@ def setting() -> dict[str, Any]:
         "data": common.setting()["data"],
         "tt": dino.SHARP,
         "centering": "sinkhorn",
+        "stem": "conv",
         "timed": TIMED,
     }
 
 
 def network(patch: int) -> ViT:
     """The untrained ViT with patches of this side."""
-    return ViT(shared.SIZE, **dino.VIT | {"patch_size": patch})
+    return ViT(shared.SIZE, **dino.VIT | {"patch_size": patch, "stem": "conv"})
 
 
 @torch.inference_mode()

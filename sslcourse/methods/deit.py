@@ -137,10 +137,16 @@ class DeiT(nn.Module):
         return (own + self.distilled(distilled).float().softmax(dim=1)) / 2 if self.config.teacher else own
 
 
-_SIMCLR = SimCLR.PRESETS["cpu"]
+_SKETCH = SimCLR.PRESETS["cpu_sketch"]
 DeiT.PRESETS = {
+    # For sketches. Mixed images want more epochs than a minute has.
     "cpu": DeiT.Config(
-        "vit_mini_patch8", 10, augment=replace(_SIMCLR.augment, solarize=0.0), train=replace(_SIMCLR.train, lr=4e-3)
+        "vit_mini_conv8",
+        10,
+        mixup=0.0,
+        cutmix=0.0,
+        augment=_SKETCH.augment,
+        train=replace(_SKETCH.train, steps=400, lr=1e-3),
     ),
     # Table 9: AdamW, lr 5e-4 x batch / 512, batch 1024, weight decay 0.05, 5 of 300 epochs of warm-up.
     "vit_small": DeiT.Config(
