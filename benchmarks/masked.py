@@ -174,24 +174,29 @@ def table(folder: Path = FOLDER) -> str:
 
 
 def section(folder: Path = FOLDER) -> list[str]:
-    """Of RESULTS.md: the table and what it says."""
-    lines = [
-        "## Masked methods on Shapes, frozen and fine-tuned",
-        "",
-        f"`python -m benchmarks.masked NAME...`: trainings without labels on {TRAIN} sketches, or on {CLIPS} clips "
-        f"whose motion is asked for, then exams with {LABELLED} labels: a linear probe on the frozen tokens of 16 "
-        f"places, and fine-tuning ({TUNING['epochs']} epochs). Mean and 95 % interval over the seeds; then, paired by "
-        "seed, what training adds to the same network with random weights in the same exam, and what the fine-tuned "
-        "network has above pixels: the better of a linear probe and kNN on the pixels of the same labelled images, "
-        "which cannot be fine-tuned. CPU seconds are of one thread, for one seed with all of its exams.",
-        "",
-        table(folder),
-        "",
-    ]
+    """Of RESULTS.md: the table and what it says, and what the dVAE paints."""
+    lines = ["## Masked methods on Shapes, frozen and fine-tuned", ""]
     for path in folder.glob("dvae.json"):
-        error = Finding.load(path).mean(f"{TRAINED}, {ERROR}")
-        what = f"with {error.value:.3f} {error.interval} of the squared error of painting each in its mean colour."
-        lines += [f"The dVAE paints test images from its tokens {what}", ""]
+        found = Finding.load(path)
+        error = found.mean(f"{TRAINED}, {ERROR}")
+        lines += [
+            f"The dVAE (`python -m benchmarks.masked dvae --world default`), trained on {TRAIN} scenes, paints {TEST} "
+            f"others from their tokens with {error.value:.3f} {error.interval} of the squared error that painting each "
+            f"in its mean colour would make; {len(found.seeds)} trainings, 95 % interval.",
+            "",
+        ]
+    if any(path.stem != "dvae" for path in folder.glob("*.json")):
+        lines += [
+            f"`python -m benchmarks.masked NAME...`: trainings without labels on {TRAIN} sketches, or on {CLIPS} clips "
+            f"whose motion is asked for, then exams with {LABELLED} labels: a linear probe on the frozen tokens of 16 "
+            f"places, and fine-tuning ({TUNING['epochs']} epochs). Mean and 95 % interval over the seeds; then, paired "
+            "by seed, what training adds to the same network with random weights in the same exam, and what the fine-"
+            "tuned network has above pixels: the better of a linear probe and kNN on the pixels of the same labelled "
+            "images, which cannot be fine-tuned. CPU seconds are of one thread, for one seed with all of its exams.",
+            "",
+            table(folder),
+            "",
+        ]
     return lines
 
 

@@ -72,7 +72,8 @@ def test_the_dvae_is_scored_by_what_it_paints(tmp_path: Path, monkeypatch: pytes
     found = script.record("dvae:cpu", 1, tmp_path)
     script.images.cache_clear()
     assert all(values[0] > 0 for values in found.arms.values())
-    assert "The dVAE paints" in "\n".join(script.section(tmp_path))
+    assert "The dVAE (" in "\n".join(script.section(tmp_path))
+    assert "linear probe" not in "\n".join(script.section(tmp_path))
 
 
 def test_places_of_clips_keep_time_and_place() -> None:

@@ -139,6 +139,12 @@ _CPU = MSN.Config(
 )
 MSN.PRESETS = {
     "cpu": _CPU,
-    "cpu_sketch": replace(_CPU, augment=SimCLR.PRESETS["cpu_sketch"].augment, train=replace(_CPU.train, steps=400)),
+    # For sketches ("shapes:sketch"): SimCLR's views of them, and a stem of convolutions.
+    "cpu_sketch": replace(
+        _CPU,
+        backbone="vit_mini_conv8",
+        augment=SimCLR.PRESETS["cpu_sketch"].augment,
+        train=replace(_CPU.train, steps=300),
+    ),
     "vit_small": MSN.Config(train=_ADAMW),
 }
