@@ -35,9 +35,7 @@ def _claims(parts: dict[str, dict[str, list[tuple[str, Arm, Arm]]]]) -> dict[str
 CLAIMS: dict[str, tuple[Claim, ...]] = _claims(
     {
         "Part 1: pretext tasks": {
-            "rotation_symmetry": [
-                ("a turn can be told only if the shape shows it", "asymmetric", "symmetric"),
-            ],
+            "rotation_symmetry": [("a turn can be told only if the shape shows it", "asymmetric", "symmetric")]
         },
         "Part 2: contrastive losses, hard negatives, augmentation": {
             "circle_losses": [
@@ -45,9 +43,7 @@ CLAIMS: dict[str, tuple[Claim, ...]] = _claims(
                 ("the triplet loss ends less even than InfoNCE", "triplet", "InfoNCE"),
                 ("the N-pair loss ends less even than InfoNCE", "N-pair", "InfoNCE"),
             ],
-            "effective_negatives": [
-                ("the higher the temperature, the more negatives count", "tau 1", "tau 0.02"),
-            ],
+            "effective_negatives": [("the higher the temperature, the more negatives count", "tau 1", "tau 0.02")],
             "false_negatives": [
                 ("the lower the temperature, the more push hits the own class", "tau 0.05", "tau 0.5"),
                 ("at temperature 0.5 it is still more than its share", "tau 0.5", "equal shares"),
@@ -96,15 +92,9 @@ CLAIMS: dict[str, tuple[Claim, ...]] = _claims(
             ],
         },
         "Part 4: SupCon, DenseCL, DiLo, LooC": {
-            "supcon_in_out": [
-                ("the mean over positives belongs outside the logarithm", "L_out", "L_in"),
-            ],
-            "densecl_localisation": [
-                ("a loss on cells helps where places matter", "global and dense", "global"),
-            ],
-            "dilo_background": [
-                ("other backgrounds make it look at the object", "SimCLR with DiLo's views", "SimCLR"),
-            ],
+            "supcon_in_out": [("the mean over positives belongs outside the logarithm", "L_out", "L_in")],
+            "densecl_localisation": [("a loss on cells helps where places matter", "global and dense", "global")],
+            "dilo_background": [("other backgrounds make it look at the object", "SimCLR with DiLo's views", "SimCLR")],
             "looc_rotation": [
                 ("whoever is to ignore turns does not know them", "no turns: h", "turns: h"),
                 ("nor does its embedding", "no turns: z", "turns: z"),
@@ -244,9 +234,7 @@ CLAIMS: dict[str, tuple[Claim, ...]] = _claims(
                 ("a low temperature leaves images and texts apart", "tau 0.01", "tau 0.07"),
                 ("the higher the temperature, the nearer they come", "tau 0.07", "tau 0.5"),
             ],
-            "siglip_bias": [
-                ("a negative bias gives positives their share", "b = -10", "b = 0"),
-            ],
+            "siglip_bias": [("a negative bias gives positives their share", "b = -10", "b = 0")],
             "clip_batch": [
                 ("a larger batch helps CLIP", "CLIP, 128", "CLIP, 8"),
                 ("a larger batch helps SigLIP", "SigLIP, 128", "SigLIP, 8"),
@@ -294,7 +282,7 @@ CLAIMS: dict[str, tuple[Claim, ...]] = _claims(
                 ("the others should learn a little, too", "three, minimum + a little mean", "three, minimum"),
             ],
             "sam_boundaries": [
-                ("IoU hardly sees a wrong rim, boundary IoU does", "smooth circle: IoU", "smooth circle: boundary"),
+                ("IoU hardly sees a wrong rim, boundary IoU does", "smooth circle: IoU", "smooth circle: boundary")
             ],
             "sam_clicks": [
                 ("three answers to a click contain a better one: wholes", "whole: best of three", "whole: 1"),
@@ -380,7 +368,7 @@ CLAIMS: dict[str, tuple[Claim, ...]] = _claims(
                     ("random, speed 1", "random, speed 8"),
                     ("tube, speed 1", "tube, speed 8"),
                 ),
-            ],
+            ]
         },
     }
 )
