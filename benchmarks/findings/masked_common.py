@@ -22,7 +22,7 @@ from sslcourse.methods.mae import VIEW
 
 BACKBONE, SIZE = "vit_mini_conv8", 32
 LABELLED, FEW = 500, 100
-STEPS, BATCH, EPOCHS = 200, 64, 30
+STEPS, BATCH, EPOCHS = 200, 32, 30
 
 
 def setting(**own: Any) -> dict[str, Any]:
