@@ -391,6 +391,9 @@ NOTES: dict[str, str] = {
     "hq_boundaries": "Over wholes and emblems. RESULTS.md asks for wholes alone and at another size, which is another "
     "question.",
     "looc_rotation": "Shorter trainings (150 steps of 32 images) leave all probes where the random network is.",
+    "probe_ranking": "Both runs are far shorter than the papers'. On the one seed where it was tried, fine-tuning from "
+    "random weights was above fine-tuning from MAE's and level with SimCLR's: after so short a run neither is a better "
+    "start, so the order by fine-tuning says little about what pre-training is worth there.",
     "simclr_augmentation": "In `Shapes` only outlines tell the classes, and crops cut them off: whole images with "
     "jittered colours do best, which is why the preset hardly crops. The shortcut of colour shows all the more.",
     "simsiam_collapse": "After so few steps no network has collapsed to a point; what goes first, and shows most "

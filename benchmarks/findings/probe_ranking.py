@@ -4,8 +4,7 @@
 
 He et al. 2021, section 4.3: MoCo v3 is ahead of MAE in linear probing and behind in fine-tuning, so that one protocol
 does not stand for the other. Here the contrastive method is SimCLR with its preset for sketches, at a learning rate
-that a ViT bears, with the same ViT and as many views: it takes two of each image, which makes half as many steps. What
-the untrained network reaches stands in `mae_decoder_depth`.
+that a ViT bears, with the same ViT and as many views: it takes two of each image, which makes half as many steps.
 """
 
 from typing import Any
