@@ -25,6 +25,7 @@ Written by `python -m benchmarks.results` from the records beside it; no number 
 - [One representation under every protocol](#one-representation-under-every-protocol): photographs, frozen and trained.
 - [Continued pre-training on one's own images](#continued-pre-training-on-ones-own-images)
 - [Every method on Shapes](#every-method-on-shapes-with-its-preset-for-a-cpu), five trainings of each.
+- [Masked methods on Shapes](#masked-methods-on-shapes): what is recorded of them.
 - [Masks for a box or a click](#masks-for-a-box-or-a-click): tiny SAMs and what learned nothing.
 
 Elsewhere: whether findings of the papers show in miniature, in [FINDINGS.md](FINDINGS.md); speed and memory against
