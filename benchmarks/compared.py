@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from sslcourse import methods
 from sslcourse.catalogue import METHODS
 
 FOLDER = Path(__file__).parent / "compared"
@@ -34,13 +35,19 @@ def command(data: str, out: str) -> list[str]:
     return ["sslcourse", "compare", *names(), *options]
 
 
+def own() -> set[str]:
+    """The names of the differences to random weights of a method's own network and size."""
+    presets = {name: methods.get(name).PRESETS["cpu"] for name in names()}
+    return {f"knn, {name} - random init ({c.backbone}, {c.augment.size} px)" for name, c in presets.items()}
+
+
 def record(data: Path, runs: Path) -> Path:
     """Run the comparison on a pack and keep of its results what the table shows."""
     out, start = runs / data.name, time.monotonic()
     subprocess.run([sys.executable, "-m", *command(str(data), str(out))], check=True)
     rows = json.loads((out / "compare.json").read_text(encoding="utf-8"))
     kept = [{key: row[key] for key in ("name", "value", "low", "high", "n", "over")} for row in rows]
-    wanted = [row for row in kept if " - " not in row["name"] or " - random init" in row["name"]]
+    wanted = [row for row in kept if " - " not in row["name"] or row["name"] in own()]
     path = FOLDER / f"{data.name}.json"
     FOLDER.mkdir(exist_ok=True)
     seconds = round(time.monotonic() - start)
