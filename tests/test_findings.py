@@ -17,7 +17,7 @@ RECORDS = sorted(FOLDER.glob("*.json"))
 SMALL = {  # what else makes a script short
     "attention_objects": {"SCENES": 8, "THINGS": 4},
     "batch_queue": {"STEPS": 2},
-    "byol_batch": {"PARTS": (1, 2), "STEPS": 2},
+    "byol_batch": {"STEPS": 2},
     "clip_batch": {"TRAIN": 60, "SEEN": 256, "AMONG": 25},
     "curated_pool": {"CLEAN": 0.5},
     "colour_supervised": {"STEPS": 2, "BATCH": 16},
