@@ -25,11 +25,8 @@ Written by `python -m benchmarks.results` from the records beside it; no number 
 - [One representation under every protocol](#one-representation-under-every-protocol): photographs, frozen and trained.
 - [Continued pre-training on one's own images](#continued-pre-training-on-ones-own-images)
 - [Every method on Shapes](#every-method-on-shapes-with-its-preset-for-a-cpu), five trainings of each.
-<<<<<<< HEAD
 - [Masked methods on Shapes](#masked-methods-on-shapes): what is recorded of them.
-=======
 - [Every method on photographs](#every-method-on-photographs-a-minute-each), a short training of each.
->>>>>>> a511269 (Rows of a DINO step, Sinkhorn and KoLeo against lightly's; DeiT recorded; all methods on cifar10-small, a short training of each)
 - [Masks for a box or a click](#masks-for-a-box-or-a-click): tiny SAMs and what learned nothing.
 
 Elsewhere: whether findings of the papers show in miniature, in [FINDINGS.md](FINDINGS.md); speed and memory against
