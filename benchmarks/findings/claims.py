@@ -384,12 +384,10 @@ NOTES: dict[str, str] = {
     "the views, which hurt (0.47 against 0.54 after 200 steps).",
     "hard_negatives": "One setting was tried: MoCHi's share of hard negatives and HCL's weights are the presets'.",
     "mixup_labels": "With 1,000 labels and mixup's alpha at 0.8, one seed, mixup hurt in 300 steps.",
-    "dino_parts": "By kNN no arm knows much more than chance (a tenth) after so few steps, so that what their features "
-    "are worth is not decided here; what their targets say is.",
+    "dino_parts": "By kNN no arm knows much more than chance (a tenth) after so few steps.",
     "grounded_errors": "Boxes found by words are hardly ever wrong, so what follows from wrong ones rests on few "
     "objects a seed: hence the wide interval.",
-    "hq_boundaries": "Over wholes and emblems. RESULTS.md asks for wholes alone and at another size, which is another "
-    "question.",
+    "hq_boundaries": "Over wholes and emblems; RESULTS.md asks for wholes alone, at another size.",
     "looc_rotation": "Shorter trainings (150 steps of 32 images) leave all probes where the random network is.",
     "probe_ranking": "Both runs are far shorter than the papers'. On the one seed where it was tried, fine-tuning from "
     "random weights was above fine-tuning from MAE's and level with SimCLR's: after so short a run neither is a better "
