@@ -187,6 +187,9 @@ def test_bad_settings_and_presets():
     for name in ("imagenet_swin_tiny", "imagenet_pvt_small"):
         with torch.device("meta"):
             assert UMMAE(UMMAE.PRESETS[name]).cell == 16
+    with pytest.raises(InputError, match="has a stem"):
+        UMMAE(UMMAE.Config("vit_mini_conv8", augment=replace(UMMAE.Config().augment, size=32)))
+
 
 
 def test_biases_are_those_of_every_distance():

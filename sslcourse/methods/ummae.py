@@ -75,6 +75,8 @@ class UMMAE(nn.Module):
         if size % (2 * self.cell):
             raise InputError(f"ummae needs views of whole blocks of {2 * self.cell} px with this encoder; got {size}.")
         if self.flat:
+            if self.backbone.patch_embed.overlaps:
+                raise InputError(f"ummae needs patches that do not see their neighbours; {config.backbone} has a stem.")
             fix_positions(self.backbone)
         width, side = self.backbone.num_features, size // self.cell
         self.token = nn.Parameter(0.02 * torch.randn(1, 1, self.backbone.patch_embed.proj.out_channels))
