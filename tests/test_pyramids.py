@@ -191,7 +191,6 @@ def test_bad_settings_and_presets():
         UMMAE(UMMAE.Config("vit_mini_conv8", augment=replace(UMMAE.Config().augment, size=32)))
 
 
-
 def test_biases_are_those_of_every_distance():
     """The small network of UM-MAE on all pairs of places, in and out of order, against one pair after the other."""
     swin = Swin(32, 2, 8, (2, 1), (2, 4), 4, relative="mlp")
