@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from benchmarks.findings import clip_common, common, mae_common, masked_common, nonegatives_common, page, simclr_common
-from benchmarks.findings.claims import CLAIMS, NOTES, Claim
+from benchmarks.findings.claims import CLAIMS, Claim
 from benchmarks.findings.common import FOLDER, Finding, run
+from benchmarks.findings.notes import NOTES
 
 RECORDS = sorted(FOLDER.glob("*.json"))
 SMALL = {  # what else makes a script short

@@ -372,29 +372,3 @@ CLAIMS: dict[str, tuple[Claim, ...]] = _claims(
         },
     }
 )
-
-NOTES: dict[str, str] = {
-    "batch_queue": "One setting was tried. All arms take the same number of steps, so the larger batch has also seen "
-    "four times as many images: its gain is not one of negatives alone. "
-    "With 16 images nothing is learned, queue or not.",
-    "densecl_localisation": "One setting was tried in full; shorter trainings (150 steps of 32 images) left both arms "
-    "where the random network is. At these lengths the dense loss moves the maps no further than the global one.",
-    "dilo_background": "Tried before on one seed: MoCo v2, on which the paper builds, 150 steps of 32 images, where "
-    "both arms stayed at the untrained network, hence SimCLR and more steps here; and other backgrounds for 80 % of "
-    "the views, which hurt (0.47 against 0.54 after 200 steps).",
-    "hard_negatives": "One setting was tried: MoCHi's share of hard negatives and HCL's weights are the presets'.",
-    "mixup_labels": "With 1,000 labels and mixup's alpha at 0.8, one seed, mixup hurt in 300 steps.",
-    "dino_parts": "By kNN no arm knows much more than chance (a tenth) after so few steps.",
-    "grounded_errors": "Boxes found by words are hardly ever wrong, so what follows from wrong ones rests on few "
-    "objects a seed: hence the wide interval.",
-    "hq_boundaries": "Over wholes and emblems; RESULTS.md asks for wholes alone, at another size.",
-    "looc_rotation": "Shorter trainings (150 steps of 32 images) leave all probes where the random network is.",
-    "probe_ranking": "Both runs are far shorter than the papers'. On the one seed where it was tried, fine-tuning from "
-    "random weights was above fine-tuning from MAE's and level with SimCLR's: after so short a run neither is a better "
-    "start, so the order by fine-tuning says little about what pre-training is worth there.",
-    "simclr_augmentation": "In `Shapes` only outlines tell the classes, and crops cut them off: whole images with "
-    "jittered colours do best, which is why the preset hardly crops. The shortcut of colour shows all the more.",
-    "simsiam_collapse": "After so few steps no network has collapsed to a point; what goes first, and shows most "
-    "clearly, is the rank: the projections keep to few directions.",
-    "supcon_in_out": "After so few steps L_in knows no more than the untrained network.",
-}

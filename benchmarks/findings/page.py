@@ -17,8 +17,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.findings.claims import CLAIMS, NOTES, Arm, Claim
+from benchmarks.findings.claims import CLAIMS, Arm, Claim
 from benchmarks.findings.common import FOLDER, Finding
+from benchmarks.findings.notes import NOTES
 from sslcourse.evaluate.result import Result, seed_interval
 
 if TYPE_CHECKING:
