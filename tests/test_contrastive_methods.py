@@ -329,7 +329,7 @@ def test_looc_shares_one_augmentation_with_each_key(shapes):
     torch.testing.assert_close(q, k1)
     same = torch.isclose(q, k0, atol=1e-4).flatten(1).all(1).float().mean()
     assert same < 0.6
-    both = methods.build("looc", tiny("looc", concatenate=True))
+    both = methods.build("looc", tiny("looc", augmentations=("color", "rotation"), concatenate=True))
     assert both.backbone.num_features == 256 + 3 * 256
     assert len(both.queues) == 3
 
