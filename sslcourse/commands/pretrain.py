@@ -21,7 +21,7 @@ DATA = "data.json"  # in the run folder: which images the run saw, for `eval` an
 
 @dataclass(frozen=True)
 class Options:
-    """Pre-train on images (labels are never seen); settings, log, checkpoint and weights go into a run folder."""
+    """Pre-train on images; only methods that are made for labels see them. Settings, log and weights go to a folder."""
 
     preset: str | None = None
     """Named settings to start from; `sslcourse list` shows them, the first is the default."""
