@@ -13,14 +13,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.methods import OTHERS as FEW_LABELS
 from sslcourse import methods
 from sslcourse.catalogue import METHODS
 
 FOLDER = Path(__file__).parent / "compared"
 EPOCHS = 4
 # These need captions, clips, masks, or labels on a part of the images.
-OTHERS = {"clip", "siglip", "sam", "videomae", "maskfeat_video", "unmasked_teacher", "dvae"}
-OTHERS |= {"pseudo_label", "mixmatch", "uda", "fixmatch"}
+OTHERS = {"clip", "siglip", "sam", "videomae", "maskfeat_video", "unmasked_teacher", "dvae"} | FEW_LABELS
 PLAIN = ("raw pixels", "HOG")
 
 

@@ -11,7 +11,6 @@ cannot be fine-tuned: what stands for them is the better of a linear probe and k
 `seconds` are CPU seconds of one thread for everything that one seed takes.
 """
 
-import argparse
 import statistics
 import time
 from copy import deepcopy
@@ -22,10 +21,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.findings.common import Finding
+from benchmarks.findings.mae_common import Places
+from benchmarks.methods import PIXELS, RANDOM, command
 from sslcourse import methods, train
 from sslcourse.catalogue import METHODS
 from sslcourse.data import Images, Shapes
@@ -46,23 +46,9 @@ CLIPS, TEST_CLIPS = 1500, 500
 TUNING: dict[str, Any] = {"epochs": 40, "batch_size": 50, "lr": 1e-3, "layer_decay": 1.0}
 PARTS = (7, 8, 13)  # of the course, those on masked images and clips
 CROP = 0.6  # smallest part of an image that fine-tuning sees
-TRAINED, RANDOM, PIXELS = "trained", "random init", "raw pixels"
+TRAINED = "trained"
 LINEAR, TUNED, KNN = "linear", "fine-tuned", "kNN"
 ERROR = "unexplained"  # of the dVAE: squared error of what it paints; 1 is the mean colour of each image
-
-
-class Places(nn.Module):
-    """A network whose representation keeps the places: the mean of its tokens in each of 16, one after the other."""
-
-    def __init__(self, backbone: Any) -> None:
-        super().__init__()
-        self.backbone, self.num_features = backbone, 16 * backbone.num_features
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.ndim == 4:
-            return F.adaptive_avg_pool2d(self.backbone.forward_map(x), 4).flatten(1)
-        tokens = self.backbone.forward_features(x).unflatten(1, self.backbone.patch_embed.grid(x))
-        return F.adaptive_avg_pool3d(tokens.movedim(-1, 1), (4, 2, 2)).flatten(1)
 
 
 @cache
@@ -145,12 +131,8 @@ def record(name: str, seeds: int, folder: Path = FOLDER, world: str = "sketch") 
         found = Finding.load(folder / f"{key}.json")
     for seed in range(len(found.seeds), seeds):
         values, seconds = measure(method, preset, seed, world)
-        found.seeds.append(seed)
-        found.seconds.append(round(seconds, 1))
-        for arm, value in values.items():
-            found.arms.setdefault(arm, []).append(round(value, 4))
+        found.add(seed, values, seconds, folder)
         print(f"{key}, seed {seed}: {values}, {seconds:.0f} s", flush=True)
-        found.save(folder)
     return found
 
 
@@ -204,19 +186,5 @@ def section(folder: Path = FOLDER) -> list[str]:
     return [*lines, f"Without a record: {', '.join(missing)}.", ""] if missing else lines
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("methods", nargs="*", help="names of methods, or NAME:PRESET")
-    parser.add_argument("--seeds", type=int, default=5, help="trainings of each (default 5)")
-    parser.add_argument("--out", type=Path, default=FOLDER, help="folder for the JSON files")
-    parser.add_argument("--world", default="sketch", help="preset of Shapes (default: sketch)")
-    parser.add_argument("--table", action="store_true", help="print what is recorded")
-    options = parser.parse_args()
-    for name in options.methods:
-        record(name, options.seeds, options.out, options.world)
-    if options.table:
-        print(table(options.out))
-
-
 if __name__ == "__main__":
-    main()
+    command(str(__doc__), "names of methods, or NAME:PRESET", FOLDER, "sketch", record, table)

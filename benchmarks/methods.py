@@ -11,6 +11,7 @@ seconds of one thread: on two cores a training takes about half as long.
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -77,12 +78,8 @@ def record(name: str, seeds: int, folder: Path = FOLDER, world: str = "default")
     folder.mkdir(exist_ok=True)
     for seed in range(seeds):
         values, seconds = measure(name, seed, world)
-        found.seeds.append(seed)
-        found.seconds.append(round(seconds, 1))
-        for arm, value in values.items():
-            found.arms.setdefault(arm, []).append(round(value, 4))
+        found.add(seed, values, seconds, folder)
         print(f"{name}, seed {seed}: {values}, {seconds:.0f} s", flush=True)
-        found.save(folder)
     return found
 
 
@@ -141,12 +138,15 @@ def _cell(result: Result) -> str:
     return f"{result.value:.3f} {result.interval}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("methods", nargs="*", help="names of methods that have a preset 'cpu'")
+def command(
+    about: str, names: str, folder: Path, world: str, record: Callable[..., Finding], table: Callable[[Path], str]
+) -> None:
+    """The command line of this script and of `benchmarks.masked`."""
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
+    parser.add_argument("methods", nargs="*", help=names)
     parser.add_argument("--seeds", type=int, default=5, help="trainings of each (default 5)")
-    parser.add_argument("--out", type=Path, default=FOLDER, help="folder for the JSON files")
-    parser.add_argument("--world", default="default", help="preset of Shapes (default: the default one)")
+    parser.add_argument("--out", type=Path, default=folder, help="folder for the JSON files")
+    parser.add_argument("--world", default=world, help=f"preset of Shapes (default: {world})")
     parser.add_argument("--table", action="store_true", help="print what is recorded")
     options = parser.parse_args()
     for name in options.methods:
@@ -156,4 +156,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(str(__doc__), "names of methods that have a preset 'cpu'", FOLDER, "default", record, table)

@@ -60,6 +60,15 @@ class Finding:
     def load(path: str | Path) -> "Finding":
         return Finding(**json.loads(Path(path).read_text(encoding="utf-8")))
 
+    def add(self, seed: int, values: dict[str, float], seconds: float, folder: Path = FOLDER) -> Path:
+        """One more repetition and its CPU seconds, written at once: a run that is stopped keeps what it has."""
+        self.clock = "CPU"
+        self.seeds.append(seed)
+        self.seconds.append(round(seconds, 1))
+        for arm, value in values.items():
+            self.arms.setdefault(arm, []).append(round(value, 4))
+        return self.save(folder)
+
     def save(self, folder: Path = FOLDER) -> Path:
         path = folder / f"{self.name}.json"
         path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
@@ -69,25 +78,19 @@ class Finding:
 def run(finding: Finding, measure: Measure, argv: Sequence[str] | None = None) -> Finding:
     """Command line of every script: run `measure(seed) -> {arm: value}` for each seed and record it.
 
-    ``--seeds 5`` repetitions; ``--out FOLDER`` writes elsewhere, for a try that should not replace the record. The file
-    is written after every seed, so that a run that is stopped leaves the seeds it has measured.
+    ``--seeds 5`` repetitions; ``--out FOLDER`` writes elsewhere, for a try that should not replace the record.
     """
     parser = argparse.ArgumentParser(description=finding.question)
     parser.add_argument("--seeds", type=int, default=5, help="repetitions (default 5)")
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder for the JSON file")
     args = parser.parse_args(argv)
-    finding.clock = "CPU"
     for seed in range(args.seeds):
         start = time.process_time()
         values = measure(seed)
-        finding.seeds.append(seed)
-        finding.seconds.append(round(time.process_time() - start, 1))
-        for arm, value in values.items():
-            finding.arms.setdefault(arm, []).append(round(value, 4))
-        finding.save(args.out)
+        path = finding.add(seed, values, time.process_time() - start, args.out)
         print(f"seed {seed}: " + ", ".join(f"{arm} {value:.3f}" for arm, value in values.items()), flush=True)
     for arm in finding.arms:
         mean, gap = finding.mean(arm), finding.difference(arm)
         print(f"{arm:>24}: {mean.value:.3f} {mean.interval}   to baseline {gap.value:+.3f} {gap.interval}")
-    print("wrote", finding.save(args.out))
+    print("wrote", path)
     return finding

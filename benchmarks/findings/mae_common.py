@@ -25,25 +25,28 @@ class Small(MAE):
     """MAE with an encoder of two blocks and a decoder of one."""
 
     def __init__(self, config: MAE.Config) -> None:
-        shape = VIT | {"patch_size": VITS[config.backbone][3], "mask_token": config.encoder_mask_tokens}
+        shape = VIT | {"patch_size": VITS[config.backbone]["patch_size"], "mask_token": config.encoder_mask_tokens}
         super().__init__(config, ViT(config.augment.size, **shape))
 
 
 class Places(nn.Module):
-    """A ViT whose representation keeps the places: its map of patch tokens, averaged to a grid of 4 x 4, flattened."""
+    """A network whose representation keeps the places: the mean of its tokens in each of 16, one after the other."""
 
-    def __init__(self, vit: ViT) -> None:
+    def __init__(self, backbone: Any) -> None:
         super().__init__()
-        self.vit, self.num_features = vit, 16 * vit.num_features
+        self.backbone, self.num_features = backbone, 16 * backbone.num_features
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.adaptive_avg_pool2d(self.vit.forward_map(x), 4).flatten(1)
+        if x.ndim == 4:
+            return F.adaptive_avg_pool2d(self.backbone.forward_map(x), 4).flatten(1)
+        tokens = self.backbone.forward_features(x).unflatten(1, self.backbone.patch_embed.grid(x))
+        return F.adaptive_avg_pool3d(tokens.movedim(-1, 1), (4, 2, 2)).flatten(1)
 
 
 def setting(backbone: str) -> dict[str, Any]:
     """What every arm shares, for the record."""
     own = {"preset": "cpu, smaller", "steps": STEPS, "batch_size": BATCH, "labelled": LABELLED}
-    return shared.setting() | own | {"encoder": {"patch_size": VITS[backbone][3]} | VIT, "decoder": DECODER}
+    return shared.setting() | own | {"encoder": {"patch_size": VITS[backbone]["patch_size"]} | VIT, "decoder": DECODER}
 
 
 def config(seed: int, backbone: str, **changes: Any) -> MAE.Config:

@@ -22,7 +22,7 @@ from sslcourse.data.augment import Augment
 from sslcourse.data.masks import mask_order
 from sslcourse.errors import InputError
 from sslcourse.nn.backbones import vit
-from sslcourse.nn.patches import random_masking
+from sslcourse.nn.patches import random_masking, take
 from sslcourse.nn.positions import fix_positions
 from sslcourse.nn.targets import Kind, PixelTarget, patch_target, repaint, target_loss
 from sslcourse.nn.token_decoder import mae_decoder
@@ -94,13 +94,14 @@ class MAE(nn.Module):
 
     def encode(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens after the encoder (B, 1 + V, D), the mask (B, N), and what puts them back in order (B, N)."""
-        hidden = random_masking(noise[..., None], self.config.ratio, noise)[1]
-        tokens = self.backbone.embed(self.backbone.patch_embed.hide(x, hidden))
-        visible, mask, ids = random_masking(tokens[:, 1:], self.config.ratio, noise)
+        h, w = self.backbone.patch_embed.grid(x)
+        places = torch.arange(h * w, device=x.device).expand(len(x), -1)
+        visible, mask, ids = random_masking(places[..., None], self.config.ratio, noise)
         if self.config.encoder_mask_tokens:
-            tokens, ids = self.backbone.embed(x, mask), torch.arange(mask.shape[1], device=x.device).expand_as(ids)
+            tokens, ids = self.backbone.embed(x, mask), places
         else:
-            tokens = torch.cat([tokens[:, :1], visible], dim=1)
+            tokens = self.backbone.embed(self.backbone.patch_embed.hide(x, mask))
+            tokens = torch.cat([tokens[:, :1], take(tokens[:, 1:], visible[..., 0])], dim=1)
         return self.backbone.norm(self.backbone.run_blocks(tokens)), mask, ids
 
     def forward(self, views: list[Tensor]) -> dict[str, Tensor]:

@@ -14,11 +14,16 @@ SMALL_IMAGE = 64  # up to this side a ResNet gets the small-image stem
 # Strides of the four stages. The first at full size is the most faithful and, at 32 px, half of the cost.
 CONVNETS = {"convnet": (1, 2, 2, 2), "convnet_fast": (2, 2, 2, 1)}
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2")
-# Width, depth, heads and patch; "mini" is for minutes on a CPU at 32 px.
-VITS = {"vit_mini_patch4": (128, 4, 4, 4)} | {f"vit_{size}_patch16": (*shape, 16) for size, shape in SIZES.items()}
-VITS["vit_mini_patch8"] = (128, 4, 4, 8)  # a quarter of the patches, for methods with many crops
-VITS["vit_mini_conv8"] = VITS["vit_mini_patch8"]  # with a stem of convolutions: far fewer steps to learn anything
-STEMS = ("vit_mini_conv8",)
+# What a `ViT` of a name is made with; "mini" is for minutes on a CPU at 32 px.
+_MINI: dict[str, Any] = {"dim": 128, "depth": 4, "n_heads": 4}
+VITS: dict[str, dict[str, Any]] = {
+    "vit_mini_patch4": _MINI | {"patch_size": 4},
+    "vit_mini_patch8": _MINI | {"patch_size": 8},  # a quarter of the patches, for methods with many crops
+    "vit_mini_conv8": _MINI | {"patch_size": 8, "stem": "conv"},  # learns in far fewer steps
+} | {
+    f"vit_{size}_patch16": {"dim": dim, "depth": depth, "n_heads": n_heads, "patch_size": 16}
+    for size, (dim, depth, n_heads) in SIZES.items()
+}
 # Patch, width, blocks and heads of each stage; windows are an eighth of a 224 px image's first map, as in the papers.
 SWINS = {
     "swin_mini": (2, 32, (2, 2, 2), (1, 2, 4)),
@@ -75,11 +80,7 @@ def vit(name: str, image_size: int = 224, **kwargs: Any) -> ViT:
     """
     if name not in VITS:
         raise InputError(f"This method needs a ViT as its backbone ({', '.join(VITS)}); got {name!r}.")
-    dim, depth, n_heads, patch_size = VITS[name]
-    shape: dict[str, Any] = {"dim": dim, "depth": depth, "n_heads": n_heads} | (
-        {"stem": "conv"} if name in STEMS else {}
-    )
-    return ViT(image_size, patch_size, **(shape | kwargs))
+    return ViT(image_size, **(VITS[name] | kwargs))
 
 
 def masked_backbone(name: str, image_size: int = 224, *, mask_token: bool = True, **kwargs: Any) -> Any:

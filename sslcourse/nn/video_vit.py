@@ -120,13 +120,13 @@ class VideoViT(nn.Module):
 
 def video_vit(name: str, image_size: int, frames: int, tubelet: int) -> VideoViT:
     """A `VideoViT` of a ViT's name and sizes."""
-    from sslcourse.nn.backbones import STEMS, VITS
+    from sslcourse.nn.backbones import VITS
 
-    plain = [known for known in VITS if known not in STEMS]  # clips are cut into tubelets, without a stem
+    # Clips are cut into tubelets, without a stem.
+    plain = {known: shape for known, shape in VITS.items() if "stem" not in shape}
     if name not in plain:
         raise InputError(f"This method needs a ViT as its backbone ({', '.join(plain)}); got {name!r}.")
-    dim, depth, n_heads, patch_size = VITS[name]
-    return VideoViT(image_size, patch_size, frames, tubelet, dim, depth, n_heads)
+    return VideoViT(image_size, frames=frames, tubelet=tubelet, **plain[name])
 
 
 def unstandardized(x: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from sslcourse.data.masks import upsample_mask
 from sslcourse.errors import InputError
 from sslcourse.nn.patches import interpolate_pos, keep_visible
 from sslcourse.nn.relative import RelativePositionBias
@@ -89,8 +90,7 @@ class PatchEmbed(nn.Module):
         """The images with the pixels of hidden patches, `mask` (B, N), set to 0 where neighbours would see them."""
         if not self.overlaps:
             return x
-        places = mask.view(len(x), 1, *self.grid(x)).repeat_interleave(self.patch_size, 2)
-        return x.masked_fill(places.repeat_interleave(self.patch_size, 3), 0.0)
+        return x.masked_fill(upsample_mask(mask.view(len(x), 1, *self.grid(x)), self.patch_size), 0.0)
 
     def grid(self, x: Tensor) -> tuple[int, int]:
         """Rows and columns of patches of (B, C, H, W)."""
