@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
-from sslcourse.data.masks import blockwise_mask
+from sslcourse.data.masks import block_masks
 from sslcourse.data.rng import shard_rows
 from sslcourse.errors import InputError
 
@@ -66,10 +66,5 @@ def ibot_masks(
 
 
 def _blocks(ratios: Tensor, mine: slice, h: int, w: int, smallest: int, largest: int | None, rng: Generator) -> Tensor:
-    """Block masks of this process's images; each from a generator of its own, so that none depends on the others."""
-    seeds = torch.randint(2**62, (len(ratios),), generator=rng)
-    made = []
-    for share, seed in zip(ratios[mine].tolist(), seeds[mine].tolist(), strict=True):
-        own = torch.Generator().manual_seed(seed)
-        made.append(blockwise_mask(h, w, int(share * h * w), smallest, largest, 0.3, own))
-    return torch.stack(made)
+    """Block masks of this process's images, of all at once."""
+    return block_masks((h, w), (ratios * h * w).int(), smallest, largest, 0.3, rng, mine)

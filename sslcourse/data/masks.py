@@ -44,8 +44,8 @@ def hidden_count(n: int, ratio: float, rounding: Rounding = "keep") -> int:
 
 
 def hide_smallest(noise: Tensor, count: int) -> Tensor:
-    """(..., N) numbers -> (..., N) bool, True at the `count` smallest of each row."""
-    first = noise.argsort(dim=-1, stable=True)[..., :count]
+    """(..., N) numbers -> (..., N) bool, True at the `count` smallest of each row; of equal ones, any."""
+    first = noise.topk(count, dim=-1, largest=False, sorted=False).indices
     return torch.zeros_like(noise, dtype=torch.bool).scatter_(-1, first, True)
 
 
@@ -235,23 +235,41 @@ def blockwise_mask(
         )
     if algorithm not in ("code", "paper", "exact"):
         raise unknown("algorithm", algorithm, ["code", "paper", "exact"])
-    largest = h * w if max is None else max
     total, mine = _rows(batch, rng)
-    own = _child(rng)
     if algorithm == "paper":
-        mask = _paper_blocks(h, w, n_mask, (min, largest), aspect, own, total, mine, device)
-    else:
-
-        def propose(remaining: Tensor, u: Tensor) -> Tensor:
-            area = min + u[0] * (remaining - min)  # the bounds may stand in the wrong order
-            ratio = torch.exp((2 * u[1] - 1) * math.log(1 / aspect))
-            return torch.stack([(area * ratio).sqrt().round(), (area / ratio).sqrt().round()], dim=-1)
-
-        mask = _boxes((h, w), n_mask, largest, propose, own, total, mine, device, attempts=10)
+        largest = h * w if max is None else max
+        mask = _paper_blocks(h, w, n_mask, (min, largest), aspect, _child(rng), total, mine, device)
+        return mask if batch is not None else mask[0]
+    own = _child(rng)
+    mask = block_masks((h, w), torch.full((total,), n_mask), min, max, aspect, own, mine, device)
     if algorithm == "exact":  # hidden patches rank before visible ones, each kind at random
         noise = torch.rand(total, h * w, generator=own)[mine].to(mask.device)
         mask = hide_smallest(noise - mask.flatten(1).float(), n_mask).view_as(mask)
     return mask if batch is not None else mask[0]
+
+
+def block_masks(
+    grid: tuple[int, int],
+    counts: Tensor,
+    min: int,
+    max: int | None,
+    aspect: float,
+    rng: Generator,
+    mine: slice,
+    device: Device = None,
+) -> Tensor:
+    """`blockwise_mask` by the algorithm "code" for images that hide up to `counts` (B,) patches each.
+
+    Returns the masks of the images `mine` of these B, (len(counts[mine]), h, w); see `shard_rows`.
+    """
+
+    def propose(remaining: Tensor, u: Tensor) -> Tensor:
+        area = min + u[0] * (remaining - min)  # the bounds may stand in the wrong order
+        ratio = torch.exp((2 * u[1] - 1) * math.log(1 / aspect))
+        return torch.stack([(area * ratio).sqrt().round(), (area / ratio).sqrt().round()], dim=-1)
+
+    largest = math.prod(grid) if max is None else max
+    return _boxes(grid, counts, largest, propose, rng, mine, device, attempts=10)
 
 
 def cube_mask(
@@ -280,37 +298,38 @@ def cube_mask(
         return torch.stack([1 + (u[2] * t).floor(), (area * ratio).sqrt().round(), (area / ratio).sqrt().round()], -1)
 
     total, mine = _rows(batch, rng)
-    mask = _boxes((t, h, w), n_mask, t * h * w, propose, _child(rng), total, mine, device, attempts=100)
+    counts = torch.full((total,), n_mask)
+    mask = _boxes((t, h, w), counts, t * h * w, propose, _child(rng), mine, device, attempts=100)
     return mask if batch is not None else mask[0]
 
 
 def _boxes(
     grid: tuple[int, ...],
-    n_mask: int,
+    counts: Tensor,
     largest: int,
     propose: Callable[[Tensor, Tensor], Tensor],
     rng: Generator,
-    total: int,
     mine: slice,
     device: Device,
     attempts: int,
 ) -> Tensor:
-    """Add boxes to (B, *grid) masks. A round tries `attempts` boxes for each image and takes the first that fits.
+    """Add boxes to the masks (*grid) of the images `mine`. A round tries `attempts` for each and takes one that fits.
 
-    `propose` makes sides (A, attempts, axes) from how many patches may still be hidden (A, 1) and from uniform numbers
-    (axes, A, attempts). An image is done when it is full or when nothing has fitted.
+    `counts` (B,) is how many patches each of all images may hide. `propose` makes sides (A, attempts, axes) from how
+    many may still be hidden (A, 1) and from uniform numbers (axes, A, attempts). An image is done when it is full or
+    when nothing has fitted.
     """
     axes = len(grid)
     whole = torch.tensor(grid, device=device)
     sums = [torch.ones(n + 1, n, device=device).tril(-1) for n in grid]
     ticks = [torch.arange(n, device=device) for n in grid]
     strict = torch.tensor([*[0] * (axes - 2), 1, 1], device=device)  # smaller than a frame along both of its sides
-    active = torch.arange(mine.stop - mine.start, device=device)
-    mask = torch.zeros(len(active), *grid, dtype=torch.bool, device=device)
-    hidden = torch.zeros(len(active), device=device)
-    while n_mask and len(active):
-        u = torch.rand(2 * axes, total, attempts, generator=rng)[:, mine].to(mask.device)[:, active]
-        now, left = mask[active], n_mask - hidden[active][:, None]
+    free = counts[mine].to(device, torch.float32)
+    mask = torch.zeros(len(free), *grid, dtype=torch.bool, device=device)
+    active = free.nonzero()[:, 0]
+    while len(active):
+        u = torch.rand(2 * axes, len(counts), attempts, generator=rng)[:, mine].to(mask.device)[:, active]
+        now, left = mask[active], free[active][:, None]
         remaining = left.clamp(max=largest)
         sides = propose(remaining, u[:axes])
         valid = ((sides >= 1) & (sides <= whole - strict)).all(dim=-1)
@@ -327,7 +346,7 @@ def _boxes(
             span = (tick >= low[:, axis, None]) & (tick < high[:, axis, None])
             box = box & span.view(-1, *[1] * axis, len(tick), *[1] * (axes - axis - 1))
         mask[active] = now | box
-        hidden[active] += new * found
+        free[active] -= new * found
         active = active[found & (new < left[:, 0])]
     return mask
 

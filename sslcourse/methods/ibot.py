@@ -93,12 +93,13 @@ class IBOT(DINO):
         s_head: Any = self.student["head"]
         t_head: Any = self.teacher["head"]
         s_tokens = network.forward_features(large, mask)
-        student, s_patch = s_head.forward_tokens(_class_and_patches(network, s_tokens))
+        s_tokens = _image_and_patches(network, s_tokens)
+        student, s_patch = s_head.forward_tokens(s_tokens)
         parts = list(student.chunk(2))
         if small:
             parts += multicrop_forward(network, s_head, small).chunk(len(small))
         with torch.no_grad():
-            t_tokens = _class_and_patches(self.backbone, self.backbone.forward_features(large))
+            t_tokens = _image_and_patches(self.backbone, self.backbone.forward_features(large))
             teacher, t_patch = t_head.forward_tokens(t_tokens)
         loss = self.class_loss(parts, teacher, progress)
         loss = loss + self.config.mim * self.patch_loss(s_patch, t_patch, mask, progress)
@@ -115,9 +116,10 @@ class IBOT(DINO):
         return 0.0
 
 
-def _class_and_patches(vit: Any, tokens: Tensor) -> Tensor:
-    """The tokens without registers."""
-    return torch.cat([tokens[:, :1], tokens[:, vit.num_prefix :]], dim=1)
+def _image_and_patches(vit: Any, tokens: Tensor) -> Tensor:
+    """What stands for the image, the class token or the mean of the patches (as the paper has it for Swin), and the
+    patches."""
+    return torch.cat([vit.pooled(tokens)[:, None], tokens[:, vit.num_prefix :]], dim=1)
 
 
 IBOT.PRESETS = {

@@ -300,9 +300,11 @@ class ViT(nn.Module):
         return [shared if table is None else table(grid) for table in own]
 
     def forward(self, x: Tensor, mask: Tensor | None = None, generator: Generator | None = None) -> Tensor:
-        tokens = self.forward_features(x, mask, generator)
-        pooled = tokens[:, 0] if self.pool == "cls" else tokens[:, self.num_prefix :].mean(dim=1)
-        return self.head(self.fc_norm(pooled))
+        return self.head(self.pooled(self.forward_features(x, mask, generator)))
+
+    def pooled(self, tokens: Tensor) -> Tensor:
+        """What stands for the image among the tokens of `forward_features`, as `pool` says: -> (B, dim)."""
+        return tokens[:, 0] if self.pool == "cls" else self.fc_norm(tokens[:, self.num_prefix :].mean(dim=1))
 
     def forward_map(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """The patch tokens of `forward_features` as a map, (B, dim, rows, columns); with a mask needs `mask_token`."""
