@@ -281,17 +281,21 @@ def test_equals_the_official_dino_vit_at_three_sizes():
                 torch.testing.assert_close(got, tensors[f"{want}{k}"], rtol=1e-4, atol=1e-5)
 
 
-def test_with_a_stem_of_convolutions_hidden_pixels_reach_nobody() -> None:
+@pytest.mark.parametrize("name", ["vit_mini_conv8", "vit_mini_hybrid8"])
+def test_with_a_stem_of_convolutions_hidden_pixels_reach_nobody(name: str) -> None:
     g = torch.Generator().manual_seed(0)
     mask = torch.rand(2, 16, generator=g).argsort(dim=1) < 10
     for mask_token in (True, False):
-        model = vit("vit_mini_conv8", 32, mask_token=mask_token).eval()
+        model = vit(name, 32, mask_token=mask_token).eval()
         x = torch.randn(2, 3, 32, 32, generator=g, requires_grad=True)
         model.forward_features(x, mask).square().sum().backward()
         hidden = mask.view(2, 1, 4, 4).repeat_interleave(8, 2).repeat_interleave(8, 3).expand_as(x)
         assert x.grad is not None
         assert not x.grad[hidden].any()
         assert x.grad[~hidden].all()
-    assert vit("vit_mini_conv8", 32)(torch.zeros(1, 3, 16, 24)).shape == (1, 128)
+    assert vit(name, 32)(torch.zeros(1, 3, 16, 24)).shape == (1, 128)
+
+
+def test_a_stem_of_convolutions_halves_its_input() -> None:
     with pytest.raises(InputError, match="halves its input"):
         ViT(36, 12, dim=64, depth=1, n_heads=4, stem="conv")

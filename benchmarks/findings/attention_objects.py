@@ -3,8 +3,8 @@
     SSLCOURSE_PACKS=FOLDER python -m benchmarks.findings.attention_objects
 
 The Jaccard index of the object with 60 % of the attention of the best head, on scenes of `Shapes` and, with the same
-networks, on photographs: things in COCO and DAVIS, of the packs in FOLDER. Both networks are trained on `Shapes` with
-the same crops for equally many steps of equally many images.
+networks, on photographs: things in COCO and DAVIS, of the packs in FOLDER. Both networks are trained on sketches with
+the same crops for equally many steps of equally many images; the scenes are sketches, too.
 """
 
 import os
@@ -18,9 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.findings import dino_centering as dino
 from benchmarks.findings import nonegatives_common as common
-from benchmarks.findings import simclr_common as shared
 from benchmarks.findings.common import Finding, run
 from benchmarks.real_masks import objects
 from sslcourse.data import Shapes
@@ -31,7 +29,7 @@ from sslcourse.evaluate.encoder import Encoder
 from sslcourse.methods.deit import DeiT
 from sslcourse.nn.vit import ViT
 
-PATCH, SIDE, SCENES, THINGS, SHARE = 8, 64, 300, 150, 0.05  # SHARE of the image that a thing covers at least
+SIDE, SCENES, THINGS, SHARE = 64, 300, 150, 0.05  # SHARE of the image that a thing covers at least
 PACKS = ("coco/coco.zip", "davis/davis.zip")
 
 
@@ -47,13 +45,12 @@ class Supervised(DeiT):
 
 def setting() -> dict[str, Any]:
     """What all arms share, for the record."""
-    own = {"tt": dino.SHARP, "centering": "sinkhorn", "patch_size": PATCH, "stem": "conv", "side": SIDE}
-    return dino.setting() | own | {"scenes": SCENES, "things": THINGS}
+    return common.vit_setting(side=SIDE, scenes=SCENES, things=THINGS)
 
 
 def network(**changes: Any) -> ViT:
     """The untrained ViT of all arms."""
-    return ViT(shared.SIZE, **dino.VIT | {"patch_size": PATCH, "stem": "conv"} | changes)
+    return common.hybrid(**{"pool": "cls"} | changes)
 
 
 @cache
@@ -72,8 +69,8 @@ def photographs() -> tuple[Tensor, Tensor]:
 
 def networks(seed: int) -> dict[str, ViT]:
     """The trained networks and the untrained one."""
-    data = shared.images(seed)[0]
-    settings = dino.config(seed, centering="sinkhorn")
+    data = common.images(seed)[0]
+    settings = common.vit_config("dino", seed)
     self_supervised = common.build("dino", settings, network)
     untrained = common.build("dino", settings, network)
     preset = DeiT.PRESETS["cpu"]
@@ -88,7 +85,7 @@ def networks(seed: int) -> dict[str, ViT]:
 
 def measure(seed: int) -> dict[str, float]:
     """Mean Jaccard index of every network on scenes and on photographs, for one seed."""
-    scenes = Shapes("test", size=SIDE, seed=seed).batch(range(SCENES))
+    scenes = Shapes("test", size=SIDE, seed=seed, preset="sketch").batch(range(SCENES))
     sets = {"scenes": (scenes.image, scenes.masks[:, 0]), "photographs": photographs()}
     return {
         f"{arm}, {name}": attention_jaccard(Encoder(vit), *images).value

@@ -2,22 +2,18 @@
 
     python -m benchmarks.findings.ibot_dense
 
-Both see the same crops for equally many steps, with the same head and with Sinkhorn; iBOT's loss of hidden patches
+Both see the same crops for equally many steps, with the same network and with Sinkhorn; iBOT's loss of hidden patches
 comes on top.
 """
 
 from typing import Any
 
-from benchmarks.findings import dino_centering as dino
 from benchmarks.findings import nonegatives_common as common
-from benchmarks.findings import simclr_common as shared
 from benchmarks.findings.common import Finding, run
 from benchmarks.findings.simclr_common import knn
-from sslcourse import methods
 from sslcourse.evaluate.dense import segmentation_probe
 from sslcourse.evaluate.dense_data import DenseData, shapes_classes
 from sslcourse.evaluate.encoder import Encoder
-from sslcourse.nn.vit import ViT
 
 # Images with class maps, as many again for the test, and their side; steps of the linear layer.
 SCENES, SIDE, PROBE = 400, 64, 200
@@ -25,13 +21,7 @@ SCENES, SIDE, PROBE = 400, 64, 200
 
 def setting() -> dict[str, Any]:
     """What all arms share, for the record."""
-    own = {"data": common.setting()["data"], "tt": dino.SHARP, "centering": "sinkhorn", "stem": "conv"}
-    return dino.setting() | own | {"scenes": SCENES, "side": SIDE, "probe": PROBE}
-
-
-def network() -> ViT:
-    """The untrained ViT, which sees the scenes as a grid of 8 x 8 patches."""
-    return ViT(shared.SIZE, **dino.VIT, stem="conv", mask_token=True)
+    return common.vit_setting(scenes=SCENES, side=SIDE, probe=PROBE)
 
 
 def maps(seed: int) -> tuple[DenseData, DenseData]:
@@ -41,11 +31,11 @@ def maps(seed: int) -> tuple[DenseData, DenseData]:
 
 
 def measure(seed: int) -> dict[str, float]:
-    """mIoU of a linear layer on the patches and kNN accuracy of the class token, for one seed."""
+    """mIoU of a linear layer on the patches and kNN accuracy of their mean, for one seed."""
     data, dense, values = common.images(seed), maps(seed), {}
     for arm, name in {"iBOT": "ibot", "DINO": "dino", "untrained": ""}.items():
         method = name or "dino"
-        model = common.build(method, dino.config(seed, method=methods.get(method), centering="sinkhorn"), network)
+        model = common.build(method, common.vit_config(method, seed), common.hybrid)
         backbone = (common.trained(model, data[0])[0] if name else model).backbone
         values[f"{arm}, mIoU"] = segmentation_probe(Encoder(backbone), *dense, steps=PROBE, seed=seed).value
         values[f"{arm}, kNN"] = knn(backbone, data)
@@ -54,5 +44,5 @@ def measure(seed: int) -> dict[str, float]:
 
 if __name__ == "__main__":
     question = "Do iBOT's patches say more about classes of pixels than DINO's?"
-    metric = "mIoU of a linear layer on the patches; kNN accuracy (k = 20) of the class token"
+    metric = "mIoU of a linear layer on the patches; kNN accuracy (k = 20) of their mean"
     run(Finding("ibot_dense", question, metric, "DINO, mIoU", setting()), measure)

@@ -23,6 +23,7 @@ from sslcourse.train.log import read_log
 
 VIEW = Augment(shared.SIZE, scale=(0.5, 1.0), jitter_p=0.0, gray=0.0, blur=0.0)
 STEPS, LR = 300, 4e-3
+VIT_STEPS, VIT_LR = 600, 6e-3  # of the findings on patches: a ViT is slower
 EVERY = 10  # steps between two points of a curve
 
 
@@ -34,6 +35,11 @@ def small_convnet() -> ConvNet:
 def small_vit(**changes: Any) -> ViT:
     """Two blocks on a grid of 4 x 4 patches."""
     return ViT(**({"image_size": shared.SIZE, "patch_size": 8, "dim": 64, "depth": 2, "n_heads": 4} | changes))
+
+
+def hybrid(**changes: Any) -> ViT:
+    """`small_vit` on the map of a small convolutional network, without which these minutes are too short for it."""
+    return small_vit(**({"stem": "hybrid", "pool": "mean", "mask_token": True} | changes))
 
 
 def setting(**own: Any) -> dict[str, Any]:
@@ -48,6 +54,18 @@ def images(seed: int) -> tuple[Images, Images]:
     parts = (("train", shared.TRAIN), ("test", shared.TEST))
     bank, queries = (Shapes(part, size=shared.SIZE, seed=seed, preset="sketch").as_images(n) for part, n in parts)
     return bank, queries
+
+
+def vit_setting(**own: Any) -> dict[str, Any]:
+    """`setting` of the findings on patches."""
+    network = "vit, 2 blocks of width 64 on a convnet of 16 to 128 channels"
+    return setting(**({"backbone": network, "steps": VIT_STEPS, "lr": VIT_LR} | own))
+
+
+def vit_config(method: str, seed: int, **changes: Any) -> Any:
+    """`config` of the findings on patches."""
+    settings = config(method, seed, lr=VIT_LR, **changes)
+    return replace(settings, train=replace(settings.train, steps=VIT_STEPS))
 
 
 def config(method: str, seed: int, *, lr: float = LR, **changes: Any) -> Any:

@@ -2,15 +2,16 @@
 
     python -m benchmarks.findings.patch_size
 
-All networks have the same two blocks and see the same crops; halving the side makes four times as many tokens.
+All networks have the same two blocks behind a stem of convolutions, and see the same crops; halving the side makes four
+times as many tokens.
 """
 
 import time
+from functools import partial
 from typing import Any
 
 import torch
 
-from benchmarks.findings import dino_centering as dino
 from benchmarks.findings import nonegatives_common as common
 from benchmarks.findings import simclr_common as shared
 from benchmarks.findings.common import Finding, run
@@ -23,18 +24,7 @@ TIMED, TIMES = 64, 5  # images in a batch, batches of which the fastest counts
 
 def setting() -> dict[str, Any]:
     """What all arms share, for the record."""
-    return dino.setting() | {
-        "data": common.setting()["data"],
-        "tt": dino.SHARP,
-        "centering": "sinkhorn",
-        "stem": "conv",
-        "timed": TIMED,
-    }
-
-
-def network(patch: int) -> ViT:
-    """The untrained ViT with patches of this side."""
-    return ViT(shared.SIZE, **dino.VIT | {"patch_size": patch, "stem": "conv"})
+    return common.vit_setting(timed=TIMED)
 
 
 @torch.inference_mode()
@@ -52,7 +42,7 @@ def measure(seed: int) -> dict[str, float]:
     """kNN accuracy and relative speed at each patch size, for one seed."""
     data, accuracy, cost = common.images(seed), {}, {}
     for patch in PATCHES:
-        model = common.build("dino", dino.config(seed, centering="sinkhorn"), lambda patch=patch: network(patch))
+        model = common.build("dino", common.vit_config("dino", seed), partial(common.hybrid, patch_size=patch))
         accuracy[f"patch {patch}, kNN"] = knn(common.trained(model, data[0])[0].backbone, data)
         cost[f"patch {patch}, speed"] = seconds(model.backbone)
     fastest = min(cost.values())

@@ -174,6 +174,6 @@ CPU: dict[str, Any] = {
 ADAMW = TrainConfig(100, batch_size=1024, optimizer="adamw", lr=5e-4, final_lr=1e-6, weight_decay=0.04, clip_grad=3.0)
 DINO.PRESETS = {
     "cpu": DINO.Config("convnet_fast", **CPU),
-    "cpu_vit": DINO.Config("vit_mini_patch8", **CPU),
+    "cpu_vit": DINO.Config("vit_mini_hybrid8", **CPU),
     "vit_small": DINO.Config(train=ADAMW),
 }

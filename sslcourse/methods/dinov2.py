@@ -22,8 +22,8 @@ from sslcourse.data.mask_batches import random_block_mask_batch
 from sslcourse.losses.dino import sinkhorn_centering
 from sslcourse.losses.ibot import masked_distillation_loss
 from sslcourse.losses.koleo import koleo
-from sslcourse.methods.dino import ADAMW, CPU, SMALL, VIEW
-from sslcourse.methods.ibot import IBOT
+from sslcourse.methods.dino import ADAMW, SMALL, VIEW
+from sslcourse.methods.ibot import CPU_VIT, IBOT
 from sslcourse.nn.backbones import backbone
 from sslcourse.nn.centering import Centering
 from sslcourse.train.distributed import gather
@@ -92,7 +92,7 @@ class DINOv2(IBOT):
 
 
 DINOv2.PRESETS = {
-    "cpu": DINOv2.Config("vit_mini_patch8", **CPU),
+    "cpu": DINOv2.Config("vit_mini_hybrid8", **CPU_VIT),
     # Table 16 and the official code's small setting: AdamW, lr 0.004 at batch 1024 (0.001 here), 100 epochs.
     "vit_small": DINOv2.Config("vit_small_patch16", train=replace(ADAMW, lr=1e-3)),
 }

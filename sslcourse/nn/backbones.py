@@ -20,6 +20,8 @@ VITS: dict[str, dict[str, Any]] = {
     "vit_mini_patch4": _MINI | {"patch_size": 4},
     "vit_mini_patch8": _MINI | {"patch_size": 8},  # a quarter of the patches, for methods with many crops
     "vit_mini_conv8": _MINI | {"patch_size": 8, "stem": "conv"},  # learns in far fewer steps
+    # Two blocks on the map of `convnet_fast`: what learns without labels in a minute.
+    "vit_mini_hybrid8": _MINI | {"depth": 2, "patch_size": 8, "stem": "hybrid", "pool": "mean"},
 } | {
     f"vit_{size}_patch16": {"dim": dim, "depth": depth, "n_heads": n_heads, "patch_size": 16}
     for size, (dim, depth, n_heads) in SIZES.items()
@@ -45,7 +47,8 @@ def backbone(name: str, image_size: int = 224, **kwargs: Any) -> nn.Module:
         name: "convnet", a small network for CPUs, and "convnet_fast", a third of its work; "resnet18", "resnet50", ...
             of timm, with a 3x3 stride 1 stem and no max-pooling where `image_size` <= 64 (SimCLR, Chen et al. 2020,
             appendix B.9), which they would otherwise shrink 4 times before the first block; "vit_small_patch16", ...,
-            our `ViT`, the class token ("vit_mini_conv8" with `conv_stem`); "swin_tiny", "pvt_small", ..., pyramids.
+            our `ViT`, the class token ("vit_mini_conv8" with `conv_stem`; "vit_mini_hybrid8", two blocks on a small
+            convolutional network, the mean of its patches); "swin_tiny", "pvt_small", ..., pyramids.
         image_size: side of the training images in pixels; a ViT's position embedding is made for it and interpolated
             for others.
         kwargs: passed on to `ConvNet`, `ViT` or `timm.create_model`.

@@ -54,10 +54,15 @@ def attention(
     return (weights @ v).transpose(1, 2).reshape(b, n, -1), weights
 
 
-def conv_stem(patch_size: int, in_channels: int, dim: int) -> nn.Sequential:
+Stem = Literal["linear", "conv", "hybrid"]
+
+
+def conv_stem(patch_size: int, in_channels: int, dim: int, hybrid: bool = False) -> nn.Sequential:
     """3x3 convolutions of stride 2, each with batch norm and ReLU, then a 1x1 one: (B, C, H, W) -> (B, dim, H/p, W/p).
 
     Xiao et al. 2021, "Early Convolutions Help Transformers See Better", section 4: with it a ViT needs far fewer steps.
+    `hybrid` adds one of stride 1 and twice the width before the last, so that the tokens are the map of a small
+    convolutional network (`ConvNet`): the hybrid of Dosovitskiy et al. 2021, section 3.1.
     """
     halvings = patch_size.bit_length() - 1
     if patch_size != 2**halvings or halvings < 1 or dim % 2**halvings:
@@ -65,26 +70,29 @@ def conv_stem(patch_size: int, in_channels: int, dim: int) -> nn.Sequential:
             f"a stem of convolutions halves its input; patches of {patch_size} px, width {dim} do not fit."
         )
     widths = [in_channels, *(dim // 2**i for i in reversed(range(halvings)))]
+    strides = [2] * halvings
+    if hybrid:
+        widths, strides = [*widths, 2 * dim], [*strides, 1]
     layers: list[nn.Module] = []
-    for before, after in itertools.pairwise(widths):
-        conv = nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False)
+    for (before, after), stride in zip(itertools.pairwise(widths), strides, strict=True):
+        conv = nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
         layers += [conv, nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers, nn.Conv2d(dim, dim, 1))
+    return nn.Sequential(*layers, nn.Conv2d(widths[-1], dim, 1))
 
 
 class PatchEmbed(nn.Module):
     """What makes tokens of patches: (B, C, H, W) -> (B, H/p * W/p, dim).
 
-    `stem` "linear" is one linear layer on every p x p patch, written as a convolution; "conv" is `conv_stem`, which
-    also sees some pixels around the patch.
+    `stem` "linear" is one linear layer on every p x p patch, written as a convolution; "conv" and "hybrid" are
+    `conv_stem`, which also sees some pixels around the patch.
     """
 
-    def __init__(self, patch_size: int, in_channels: int, dim: int, stem: Literal["linear", "conv"] = "linear") -> None:
+    def __init__(self, patch_size: int, in_channels: int, dim: int, stem: Stem = "linear") -> None:
         super().__init__()
-        self.patch_size, self.overlaps = patch_size, stem == "conv"
+        self.patch_size, self.overlaps = patch_size, stem != "linear"
         self.proj: nn.Module = nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)
         if self.overlaps:
-            self.proj = conv_stem(patch_size, in_channels, dim)
+            self.proj = conv_stem(patch_size, in_channels, dim, stem == "hybrid")
 
     def hide(self, x: Tensor, mask: Tensor) -> Tensor:
         """The images with the pixels of hidden patches, `mask` (B, N), set to 0 where neighbours would see them."""
@@ -211,7 +219,7 @@ class ViT(nn.Module):
         layer_scale: float | None = None,
         drop_path: float = 0.0,
         interpolate: Callable[..., Tensor] = interpolate_pos,
-        stem: Literal["linear", "conv"] = "linear",
+        stem: Stem = "linear",
     ) -> None:
         super().__init__()
         if pool == "cls" and not class_token:
