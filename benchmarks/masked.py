@@ -43,7 +43,7 @@ FOLDER = Path(__file__).parent / "trained_masked"
 SHORT = ("cpu_sketch", "cpu")  # the first of these that a method has is its preset here
 TRAIN, TEST, LABELLED = 4000, 1000, 200
 CLIPS, TEST_CLIPS = 1500, 500
-TUNING: dict[str, Any] = {"epochs": 40, "batch_size": 50, "lr": 1e-3, "layer_decay": 1.0}
+TUNING: dict[str, Any] = {"epochs": 40, "batch_size": 50, "lr": 2e-3, "layer_decay": 1.0}
 PARTS = (7, 8, 13)  # of the course, those on masked images and clips
 CROP = 0.6  # smallest part of an image that fine-tuning sees
 TRAINED = "trained"
@@ -121,7 +121,8 @@ def record(name: str, seeds: int, folder: Path = FOLDER, world: str = "sketch") 
     config = methods.get(method).PRESETS[preset]
     setting = {"data": f"shapes:{world}", "train": TRAIN, "test": TEST, "labelled": LABELLED}
     setting |= {"data": "shapes, clips", "train": CLIPS, "test": TEST_CLIPS} if hasattr(config, "frames") else {}
-    setting |= {"fine-tuning": TUNING | {"crop": CROP}, "preset": preset, "config": to_dict(config)}
+    setting |= {} if method == "dvae" else {"fine-tuning": TUNING | {"crop": CROP}}
+    setting |= {"preset": preset, "config": to_dict(config)}
     metric = "share of the squared error of mean colours" if method == "dvae" else "accuracy"
     key = method if preset in SHORT else f"{method}_{preset.removeprefix('cpu_')}"
     exam = ERROR if method == "dvae" else LINEAR

@@ -119,13 +119,18 @@ def rescaled(vit: ViT) -> ViT:
 _ADAMW = TrainConfig(
     epochs=800, batch_size=2048, optimizer="adamw", lr=1.5e-3 / 8, weight_decay=0.05, warmup_epochs=10, clip_grad=3.0
 )
+# For `Shapes` at 32 px on a CPU.
+_CPU = BEiT.Config(
+    "vit_mini_patch4",
+    vocabulary=256,
+    augment=replace(VIEW, size=32, scale=(0.6, 1.0)),
+    train=replace(_ADAMW, epochs=100, steps=600, batch_size=64, lr=4e-3, warmup_epochs=1),
+)
 BEiT.PRESETS = {
-    # For `Shapes` at 32 px on a CPU; not tuned.
-    "cpu": BEiT.Config(
-        "vit_mini_patch4",
-        vocabulary=256,
-        augment=replace(VIEW, size=32, scale=(0.6, 1.0)),
-        train=replace(_ADAMW, epochs=100, steps=600, batch_size=64, lr=4e-3, warmup_epochs=1),
+    "cpu": _CPU,
+    # For sketches ("shapes:sketch"), as MAE's.
+    "cpu_sketch": replace(
+        _CPU, backbone="vit_mini_patch8", train=replace(_CPU.train, steps=2000, batch_size=32, lr=8e-3)
     ),
     "imagenet_vit_base": BEiT.Config(train=_ADAMW),
 }

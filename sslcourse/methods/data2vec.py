@@ -109,14 +109,19 @@ class Data2Vec(nn.Module):
 
 # Section 4.1: Adam, 2e-3 for a batch of 2048, 800 epochs, 40 of warm-up, for ViT-B; weight decay as in BEiT.
 _ADAMW = TrainConfig(epochs=800, batch_size=2048, optimizer="adamw", lr=2e-3 / 8, weight_decay=0.05, warmup_epochs=40)
+# For `Shapes` at 32 px on a CPU.
+_CPU = Data2Vec.Config(
+    "vit_mini_patch4",
+    top=2,
+    m=0.99,
+    augment=replace(VIEW, size=32, scale=(0.6, 1.0)),
+    train=replace(_ADAMW, epochs=100, steps=600, batch_size=64, lr=4e-3, warmup_epochs=1),
+)
 Data2Vec.PRESETS = {
-    # For `Shapes` at 32 px on a CPU.
-    "cpu": Data2Vec.Config(
-        "vit_mini_patch4",
-        top=2,
-        m=0.99,
-        augment=replace(VIEW, size=32, scale=(0.6, 1.0)),
-        train=replace(_ADAMW, epochs=100, steps=600, batch_size=64, lr=4e-3, warmup_epochs=1),
+    "cpu": _CPU,
+    # For sketches ("shapes:sketch"), as MAE's.
+    "cpu_sketch": replace(
+        _CPU, backbone="vit_mini_patch8", train=replace(_CPU.train, steps=2000, batch_size=32, lr=8e-3)
     ),
     "imagenet_vit_base": Data2Vec.Config(train=_ADAMW),
 }

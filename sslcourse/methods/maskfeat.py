@@ -90,12 +90,17 @@ class MaskFeat(nn.Module):
 _ADAMW = TrainConfig(
     epochs=1600, batch_size=2048, optimizer="adamw", lr=2e-4, weight_decay=0.05, warmup_epochs=30, clip_grad=0.02
 )
+# For `Shapes` at 32 px on a CPU.
+_CPU = MaskFeat.Config(
+    "vit_mini_patch4",
+    augment=replace(VIEW, size=32, scale=(0.6, 1.0)),
+    train=replace(_ADAMW, epochs=100, steps=600, batch_size=64, lr=4e-3, warmup_epochs=1, clip_grad=1.0),
+)
 MaskFeat.PRESETS = {
-    # For `Shapes` at 32 px on a CPU; not tuned.
-    "cpu": MaskFeat.Config(
-        "vit_mini_patch4",
-        augment=replace(VIEW, size=32, scale=(0.6, 1.0)),
-        train=replace(_ADAMW, epochs=100, steps=600, batch_size=64, lr=4e-3, warmup_epochs=1, clip_grad=1.0),
+    "cpu": _CPU,
+    # For sketches ("shapes:sketch"), as MAE's.
+    "cpu_sketch": replace(
+        _CPU, backbone="vit_mini_patch8", train=replace(_CPU.train, steps=2000, batch_size=32, lr=8e-3)
     ),
     "imagenet_vit_base": MaskFeat.Config(train=_ADAMW),
 }

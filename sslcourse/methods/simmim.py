@@ -104,6 +104,10 @@ _CPU = SimMIM.Config(
 )
 SimMIM.PRESETS = {
     "cpu": _CPU,
+    # For sketches ("shapes:sketch"), as MAE's.
+    "cpu_sketch": replace(
+        _CPU, backbone="vit_mini_patch8", train=replace(_CPU.train, steps=2000, batch_size=32, lr=8e-3)
+    ),
     "cpu_swin": replace(_CPU, backbone="swin_mini"),
     "imagenet_vit_base": SimMIM.Config(train=_ADAMW),
     "imagenet_swin_base": SimMIM.Config("swin_base", augment=replace(VIEW, size=192, scale=(0.67, 1.0)), train=_ADAMW),

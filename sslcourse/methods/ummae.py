@@ -146,6 +146,8 @@ _CPU = UMMAE.Config(
 )
 UMMAE.PRESETS = {
     "cpu": _CPU,
+    # For sketches ("shapes:sketch"), as MAE's.
+    "cpu_sketch": replace(_CPU, train=replace(_CPU.train, steps=2000, batch_size=32, lr=8e-3)),
     "cpu_pvt": replace(_CPU, backbone="pvt_mini"),
     "imagenet_swin_tiny": UMMAE.Config(train=_ADAMW),
     "imagenet_pvt_small": UMMAE.Config("pvt_small", train=_ADAMW),
