@@ -32,6 +32,7 @@ SMALL = {  # what else makes a script short
     "grounded_errors": {"TEST": 3},
     "ibot_dense": {"SCENES": 20, "PROBE": 2},
     "koleo_spread": {"STEPS": 2},
+    "patch_size": {"STEPS": 2},
     "hq_boundaries": {"TEST": 2},
     "mixup_labels": {"LABELLED": 40, "STEPS": 2},
     "mobile_distillation": {"STEPS": 2, "COUPLED_STEPS": 2, "SCENES": 16, "TEST": 2},
@@ -113,6 +114,7 @@ def test_script_makes_the_arms_of_its_record(path: Path, monkeypatch: pytest.Mon
     for shorter, value in {"STEPS": 2, "BATCH": 16, "LABELLED": 20, "EPOCHS": 1}.items():
         monkeypatch.setattr(masked_common, shorter, value)
     monkeypatch.setattr(nonegatives_common, "STEPS", 2)
+    monkeypatch.setattr(nonegatives_common, "VIT_STEPS", 2)
     for name, value in SMALL.get(path.stem, {}).items():
         monkeypatch.setattr(script, name, value)
     values = script.measure(0)

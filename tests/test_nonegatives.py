@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sslcourse.data.curate import components, curate_by_retrieval, retrieval_dedup
 from sslcourse.data.mask_batches import ibot_masks, random_block_mask_batch
+from sslcourse.data.masks import block_masks
 from sslcourse.errors import InputError
 from sslcourse.evaluate.attention import attn_to_mask
 from sslcourse.losses.barlow import barlow_twins_loss, cross_correlation
@@ -375,6 +376,21 @@ def test_ibot_masks_leave_about_half_of_the_images_whole() -> None:
     whole = (masks.flatten(1).sum(1) == 0).sum()
     assert 70 <= int(whole) <= 130
     assert masks.flatten(1).sum(1).max() <= 0.5 * 49
+
+
+def test_block_masks_of_a_part_of_the_batch_are_those_of_the_whole() -> None:
+    counts = torch.tensor([0, 3, 40, 12, 64, 1, 25, 30])
+
+    def draw(mine: slice) -> torch.Tensor:
+        return block_masks((8, 8), counts, 1, None, 0.3, torch.Generator().manual_seed(0), mine)
+
+    whole = draw(slice(0, 8))
+    hidden = whole.flatten(1).sum(1)
+    assert hidden[0] == 0
+    assert (hidden <= counts).all()
+    assert (hidden[1:] > 0).all()
+    for mine in (slice(0, 4), slice(4, 8), slice(2, 3)):
+        assert torch.equal(draw(mine), whole[mine])
 
 
 def test_dedup_keeps_one_of_a_chain_in_any_order() -> None:

@@ -62,10 +62,10 @@ def vit_setting(**own: Any) -> dict[str, Any]:
     return setting(**({"backbone": network, "steps": VIT_STEPS, "lr": VIT_LR} | own))
 
 
-def vit_config(method: str, seed: int, **changes: Any) -> Any:
+def vit_config(method: str, seed: int, *, steps: int = 0, **changes: Any) -> Any:
     """`config` of the findings on patches."""
     settings = config(method, seed, lr=VIT_LR, **changes)
-    return replace(settings, train=replace(settings.train, steps=VIT_STEPS))
+    return replace(settings, train=replace(settings.train, steps=steps or VIT_STEPS))
 
 
 def config(method: str, seed: int, *, lr: float = LR, **changes: Any) -> Any:
