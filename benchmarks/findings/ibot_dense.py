@@ -17,11 +17,12 @@ from sslcourse.evaluate.encoder import Encoder
 
 # Images with class maps, as many again for the test, and their side; steps of the linear layer.
 SCENES, SIDE, PROBE = 400, 64, 200
+PROTOTYPES = 256  # iBOT's preset's
 
 
 def setting() -> dict[str, Any]:
     """What all arms share, for the record."""
-    return common.vit_setting(scenes=SCENES, side=SIDE, probe=PROBE)
+    return common.vit_setting(prototypes=PROTOTYPES, scenes=SCENES, side=SIDE, probe=PROBE)
 
 
 def maps(seed: int) -> tuple[DenseData, DenseData]:
@@ -35,7 +36,7 @@ def measure(seed: int) -> dict[str, float]:
     data, dense, values = common.images(seed), maps(seed), {}
     for arm, name in {"iBOT": "ibot", "DINO": "dino", "untrained": ""}.items():
         method = name or "dino"
-        model = common.build(method, common.vit_config(method, seed), common.hybrid)
+        model = common.build(method, common.vit_config(method, seed, prototypes=PROTOTYPES), common.hybrid)
         backbone = (common.trained(model, data[0])[0] if name else model).backbone
         values[f"{arm}, mIoU"] = segmentation_probe(Encoder(backbone), *dense, steps=PROBE, seed=seed).value
         values[f"{arm}, kNN"] = knn(backbone, data)
