@@ -1,5 +1,7 @@
 """Dense probes: maps of every backbone, learning from places, ignored pixels, frozen backbones, attention masks."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -8,7 +10,7 @@ from sslcourse.errors import InputError
 from sslcourse.evaluate.attention import attention_jaccard, attention_masks
 from sslcourse.evaluate.dense import depth_probe, segmentation_probe
 from sslcourse.evaluate.dense_data import IGNORE, DenseData, rows, shapes_classes, shapes_depth, split_rows
-from sslcourse.evaluate.encoder import Encoder, dense_features, resize_to_multiple
+from sslcourse.evaluate.encoder import Encoder, class_attention, dense_features, resize_to_multiple
 from sslcourse.nn.backbones import backbone
 from sslcourse.nn.convnet import ConvNet
 from sslcourse.nn.vit import ViT
@@ -58,6 +60,16 @@ def test_a_backbone_without_maps_is_one_sentence() -> None:
         dense_features(nn.Flatten(), torch.zeros(1, 3, 8, 8))
     with pytest.raises(InputError, match="class token"):
         Encoder(ConvNet()).attention(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("pool", ["cls", "mean"])
+def test_who_stands_for_the_image_is_whose_attention_is_shown(pool: Any) -> None:
+    vit = ViT(16, 8, dim=16, depth=1, n_heads=2, pool=pool, registers=1).eval()
+    x = torch.randn(3, 3, 16, 24, generator=torch.Generator().manual_seed(0))
+    looks = class_attention(vit, x)
+    whole = vit.get_last_attention(x)
+    rows = whole[:, :, 0] if pool == "cls" else torch.stack([whole[:, :, 2 + i] for i in range(6)]).mean(dim=0)
+    torch.testing.assert_close(looks, rows[:, :, 2:].unflatten(2, (2, 3)))
 
 
 def test_sides_become_multiples_of_the_patch() -> None:

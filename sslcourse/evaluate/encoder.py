@@ -117,6 +117,9 @@ def dense_features(backbone: Any, x: Tensor) -> Tensor:
 def class_attention(backbone: Any, x: Tensor) -> Tensor:
     """Attention of the class token to every patch in the last block: (B, 3, H, W) -> (B, heads, h, w).
 
+    Where the mean of the patches stands for the image in its place (`pool="mean"`), the mean of theirs: a mean of
+    tokens looks where they look on average.
+
     Raises:
         InputError: a backbone that is no ViT with a class token.
     """
@@ -124,7 +127,8 @@ def class_attention(backbone: Any, x: Tensor) -> Tensor:
         raise InputError(f"{type(backbone).__name__} has no class token that attends to patches; take a ViT with one.")
     h, w = _grid(backbone, x)
     attention = backbone.get_last_attention(x)
-    return attention[:, :, 0, -h * w :].unflatten(2, (h, w))
+    looks = attention[:, :, -h * w :].mean(dim=2) if getattr(backbone, "pool", "") == "mean" else attention[:, :, 0]
+    return looks[..., -h * w :].unflatten(2, (h, w))
 
 
 def patch_side(backbone: nn.Module) -> int | tuple[int, int]:
