@@ -72,7 +72,7 @@ def dino_step() -> Pair:
 
 
 def sinkhorn_pair() -> Pair:
-    """Three iterations on the scores of a batch; ours in the log domain, which does not overflow."""
+    """Three iterations on the scores of a batch; ours in the log domain at first, which does not overflow."""
     from lightly.loss.swav_loss import sinkhorn as published
 
     scores = torch.randn(1024, 3000, generator=torch.Generator().manual_seed(0)) / 8

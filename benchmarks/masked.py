@@ -48,6 +48,7 @@ PARTS = (7, 8, 13)  # of the course, those on masked images and clips
 CROP = 0.6  # smallest part of an image that fine-tuning sees
 TRAINED = "trained"
 LINEAR, TUNED, KNN = "linear", "fine-tuned", "kNN"
+CLAIMS = ("a linear probe gains", "fine-tuning gains", "fine-tuning is above pixels")  # in the order of `gains`
 ERROR = "unexplained"  # of the dVAE: squared error of what it paints; 1 is the mean colour of each image
 
 
@@ -144,6 +145,16 @@ def gains(found: Finding) -> list[Result]:
     return [found.difference(f"{TRAINED}, {exam}", other) for exam, other in pairs]
 
 
+def short(folder: Path = FOLDER) -> dict[str, list[str]]:
+    """What a record does not show, its interval holding 0 or being below it: the names of the records, by claim."""
+    missing: dict[str, list[str]] = {}
+    for found in map(Finding.load, sorted(folder.glob("*.json"))):
+        if found.name != "dvae":
+            for claim, gain in zip(CLAIMS, gains(found), strict=True):
+                missing.setdefault(claim, []).extend([found.name] if not gain.low > 0 else [])
+    return {claim: names for claim, names in missing.items() if names}
+
+
 def table(folder: Path = FOLDER) -> str:
     """What is recorded: means, 95 % intervals over seeds, and the paired differences."""
     heads = ("record", "data", LINEAR, "above random init", TUNED, "above random init", "above pixels", "CPU seconds")
@@ -182,6 +193,8 @@ def section(folder: Path = FOLDER) -> list[str]:
             table(folder),
             "",
         ]
+    for claim, names in short(folder).items():
+        lines += [f"That {claim} does not show for {', '.join(f'`{name}`' for name in names)}.", ""]
     rows = [row for row in METHODS.values() if row.code and row.part in PARTS]
     missing = [f"`{row.name}`" for row in rows if not (folder / f"{row.name}.json").exists()]
     return [*lines, f"Without a record: {', '.join(missing)}.", ""] if missing else lines
