@@ -381,8 +381,13 @@ def test_ibot_masks_leave_about_half_of_the_images_whole() -> None:
 def test_block_masks_of_a_part_of_the_batch_are_those_of_the_whole() -> None:
     counts = torch.tensor([0, 3, 40, 12, 64, 1, 25, 30])
 
+    after = []
+
     def draw(mine: slice) -> torch.Tensor:
-        return block_masks((8, 8), counts, 1, None, 0.3, torch.Generator().manual_seed(0), mine)
+        g = torch.Generator().manual_seed(0)
+        masks = block_masks((8, 8), counts, 1, None, 0.3, g, mine)
+        after.append(torch.rand((), generator=g))
+        return masks
 
     whole = draw(slice(0, 8))
     hidden = whole.flatten(1).sum(1)
@@ -391,6 +396,7 @@ def test_block_masks_of_a_part_of_the_batch_are_those_of_the_whole() -> None:
     assert (hidden[1:] > 0).all()
     for mine in (slice(0, 4), slice(4, 8), slice(2, 3)):
         assert torch.equal(draw(mine), whole[mine])
+    assert len(set(map(float, after))) == 1  # what is drawn next does not depend on how long it took
 
 
 def test_dedup_keeps_one_of_a_chain_in_any_order() -> None:

@@ -240,10 +240,9 @@ def blockwise_mask(
         largest = h * w if max is None else max
         mask = _paper_blocks(h, w, n_mask, (min, largest), aspect, _child(rng), total, mine, device)
         return mask if batch is not None else mask[0]
-    own = _child(rng)
-    mask = block_masks((h, w), torch.full((total,), n_mask), min, max, aspect, own, mine, device)
+    mask = block_masks((h, w), torch.full((total,), n_mask), min, max, aspect, rng, mine, device)
     if algorithm == "exact":  # hidden patches rank before visible ones, each kind at random
-        noise = torch.rand(total, h * w, generator=own)[mine].to(mask.device)
+        noise = torch.rand(total, h * w, generator=rng)[mine].to(mask.device)
         mask = hide_smallest(noise - mask.flatten(1).float(), n_mask).view_as(mask)
     return mask if batch is not None else mask[0]
 
@@ -269,7 +268,7 @@ def block_masks(
         return torch.stack([(area * ratio).sqrt().round(), (area / ratio).sqrt().round()], dim=-1)
 
     largest = math.prod(grid) if max is None else max
-    return _boxes(grid, counts, largest, propose, rng, mine, device, attempts=10)
+    return _boxes(grid, counts, largest, propose, _child(rng), mine, device, attempts=10)
 
 
 def cube_mask(
