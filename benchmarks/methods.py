@@ -139,14 +139,19 @@ def _cell(result: Result) -> str:
 
 
 def command(
-    about: str, names: str, folder: Path, world: str, record: Callable[..., Finding], table: Callable[[Path], str]
+    about: str,
+    names: str,
+    folder: Path,
+    world: str | None,
+    record: Callable[..., Finding],
+    table: Callable[[Path], str],
 ) -> None:
-    """The command line of this script and of `benchmarks.masked`."""
+    """The command line of this script and of `benchmarks.masked`; `world` None: the one that a preset is for."""
     parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument("methods", nargs="*", help=names)
     parser.add_argument("--seeds", type=int, default=5, help="trainings of each (default 5)")
     parser.add_argument("--out", type=Path, default=folder, help="folder for the JSON files")
-    parser.add_argument("--world", default=world, help=f"preset of Shapes (default: {world})")
+    parser.add_argument("--world", default=world, help=f"preset of Shapes (default: {world or 'of the method'})")
     parser.add_argument("--table", action="store_true", help="print what is recorded")
     options = parser.parse_args()
     for name in options.methods:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ def test_a_record_is_of_the_preset_as_it_is(path: Path) -> None:
     cls = methods.get(found.question.split()[1])
     now = json.loads(json.dumps(to_dict(cls.PRESETS[found.setting["preset"]])))
     assert found.setting["config"] == now, "the preset has changed: python -m benchmarks.masked " + found.name
-    assert max(found.seconds) <= 240  # of one thread: two minutes on two cores
+    assert median(found.seconds) <= 300  # of one thread, with all exams; training is two minutes of two cores
 
 
 @EACH
@@ -49,7 +50,8 @@ def shortened(monkeypatch: pytest.MonkeyPatch, name: str, preset: str) -> None:
     monkeypatch.setitem(cls.PRESETS, preset, replace(config, train=replace(config.train, steps=2, batch_size=8)))
     for size, value in {"TRAIN": 40, "TEST": 20, "LABELLED": 20, "CLIPS": 20, "TEST_CLIPS": 10}.items():
         monkeypatch.setattr(script, size, value)
-    monkeypatch.setattr(script, "TUNING", script.TUNING | {"epochs": 1, "batch_size": 10})
+    for tuning in ("TUNING", "CLIP_TUNING"):
+        monkeypatch.setattr(script, tuning, getattr(script, tuning) | {"epochs": 1, "batch_size": 10})
     script.images.cache_clear()
     script.pixels.cache_clear()
 
@@ -81,11 +83,15 @@ def test_the_dvae_is_scored_by_what_it_paints(tmp_path: Path, monkeypatch: pytes
 
 
 def test_places_of_clips_keep_time_and_place() -> None:
-    module = methods.build("videomae", methods.get("videomae").PRESETS["cpu"])
+    config = replace(methods.get("videomae").PRESETS["cpu"], backbone="vit_mini_patch4")
+    module = methods.build("videomae", config)
     clip = torch.randn(2, 3, 8, 32, 32, generator=torch.Generator().manual_seed(0))
     places = script.Places(module.backbone.eval())(clip).unflatten(1, (-1, 4, 2, 2))
     tokens = module.backbone.forward_features(clip).unflatten(1, (4, 8, 8))
     torch.testing.assert_close(places[:, :, 3, 0, 1], tokens[:, 3, :4, 4:].mean(dim=(1, 2)))
+    same = script.Standardized(module.backbone).train()(clip)
+    assert same.shape == (2, script.Places(module.backbone).num_features)
+    torch.testing.assert_close(same.mean(dim=0), torch.zeros(same.shape[1]), rtol=0, atol=1e-3)
 
 
 def test_the_centre_of_a_clip_is_that_of_its_frames() -> None:
