@@ -133,17 +133,27 @@ class IJEPA(nn.Module):
 
 # Appendix A.1: AdamW, lr 1e-3 for a batch of 2048, weight decay 0.04 -> 0.4 (here 0.05), 15 of 600 epochs of warm-up.
 _ADAMW = TrainConfig(epochs=600, batch_size=2048, optimizer="adamw", lr=1e-3 / 8, weight_decay=0.05, warmup_epochs=15)
+# For `Shapes` at 32 px on a CPU; not tuned.
+_CPU = IJEPA.Config(
+    "vit_mini_patch4",
+    min_keep=4,
+    m=0.98,
+    decoder_dim=64,
+    decoder_depth=2,
+    decoder_heads=4,
+    augment=replace(VIEW, size=32, scale=(0.6, 1.0)),
+    train=replace(_ADAMW, epochs=100, steps=500, batch_size=64, lr=4e-3, warmup_epochs=1),
+)
 IJEPA.PRESETS = {
-    # For `Shapes` at 32 px on a CPU; not tuned.
-    "cpu": IJEPA.Config(
-        "vit_mini_patch4",
-        min_keep=4,
-        m=0.98,
-        decoder_dim=64,
-        decoder_depth=2,
-        decoder_heads=4,
-        augment=replace(VIEW, size=32, scale=(0.6, 1.0)),
-        train=replace(_ADAMW, epochs=100, steps=500, batch_size=64, lr=4e-3, warmup_epochs=1),
+    "cpu": _CPU,
+    # For sketches ("shapes:sketch"), as MAE's. Of 4 x 4 patches one target, 2 x 2; more would leave hardly a context.
+    "cpu_sketch": replace(
+        _CPU,
+        backbone="vit_mini_patch8",
+        targets=1,
+        target_scale=(0.25, 0.26),
+        context_scale=(1.0, 1.0),
+        train=replace(_CPU.train, steps=3000, batch_size=32, lr=6e-3),
     ),
     "imagenet_vit_base": IJEPA.Config(train=_ADAMW),
 }

@@ -105,13 +105,14 @@ _ADAMW = TrainConfig(
     channels_last=False,
 )
 MaskFeatVideo.PRESETS = {
-    # For clips of `Shapes`, 8 frames of 32 px, on a CPU; not tuned.
+    # For clips of `Shapes`, 8 frames of 32 px, on a CPU. With the paper's 40 % hidden, what is near gives much away.
     "cpu": MaskFeatVideo.Config(
-        "vit_mini_patch4",
+        "vit_mini_patch8",
         frames=8,
         stride=1,
+        ratio=0.8,
         augment=replace(VIEW, size=32, scale=(0.6, 1.0), flip=0.0),
-        train=replace(_ADAMW, epochs=100, steps=200, batch_size=32, lr=8e-3, warmup_epochs=1, clip_grad=1.0),
+        train=replace(_ADAMW, epochs=100, steps=1000, batch_size=16, lr=3e-2, warmup_epochs=1, clip_grad=1.0),
     ),
     "kinetics_vit_base": MaskFeatVideo.Config(train=_ADAMW),
 }
