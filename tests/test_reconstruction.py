@@ -4,15 +4,19 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torchvision.transforms.functional import to_pil_image
 
 from sslcourse import methods
 from sslcourse.cli import main
+from sslcourse.commands import reconstruct
 from sslcourse.data import Shapes
 from sslcourse.data.masks import mask_order, random_mask, upsample_mask
 from sslcourse.data.rng import step_generator
 from sslcourse.errors import InputError
 from sslcourse.evaluate.reconstruction import copy_nearest, paint, unexplained
 from sslcourse.methods.mae import MAE
+from sslcourse.methods.simmim import SimMIM
+from sslcourse.methods.ummae import UMMAE
 from sslcourse.train import load_model
 from sslcourse.zoo.weights import shipped
 
@@ -101,8 +105,39 @@ def test_the_shipped_mae_beats_copying_and_paints_from_the_command_line(tmp_path
         painted, mask = paint(mae, images, order, 0.75)
         ours, copied = (unexplained(x, images / 255, mask).mean() for x in (painted, copy_nearest(images / 255, mask)))
         assert ours < 0.8 * copied, kind
-    from torchvision.transforms.functional import to_pil_image
-
     to_pil_image(images[0]).save(tmp_path / "a.png")
     assert main(["reconstruct", str(tmp_path / "a.png"), "--out", str(tmp_path / "b.png")]) == 0
-    assert "mean squared error" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "mean squared error" in said
+    assert "standardised" not in said, "this one paints means and contrasts itself"
+
+
+# --- sslcourse reconstruct -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def picture(tmp_path):
+    """A small image file."""
+    to_pil_image(noise_images(1, 48, 40)[0]).save(tmp_path / "a.png")
+    return tmp_path / "a.png"
+
+
+@pytest.mark.parametrize(
+    ("cls", "changed", "told"),
+    [
+        (MAE, {"target": "normalized"}, True),
+        (MAE, {"target": "pixels"}, False),
+        (UMMAE, {"norm_pix": True}, True),
+        (UMMAE, {"norm_pix": False}, False),
+        (SimMIM, {}, False),
+    ],
+)
+def test_the_error_says_where_the_true_mean_and_contrast_are_painted_in(
+    cls, changed, told, picture, monkeypatch, capsys
+):
+    """Otherwise a network that has learned nothing has a small error, too."""
+    method = methods.build(cls, replace(cls.PRESETS["cpu"], **changed)).eval()
+    monkeypatch.setattr(reconstruct, "method_of", lambda weights: method)
+    assert main(["reconstruct", str(picture), "--out", str(picture.with_name("b.png"))]) == 0
+    sentence = "(patches are standardised: the true mean and contrast of hidden ones are painted in)"
+    assert (sentence in capsys.readouterr().out) == told

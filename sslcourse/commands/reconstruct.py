@@ -51,7 +51,11 @@ def run(argv: list[str]) -> None:
     strip = strip.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
     to_pil_image(strip).save(options.out)
     distance = float((triple[1] - triple[2]).square().mean())
-    print(f"{options.out}: masked, predicted, original; mean squared error of pixels in [0, 1]: {distance:.4f}")
+    told = " (patches are standardised: the true mean and contrast of hidden ones are painted in)"
+    print(
+        f"{options.out}: masked, predicted, original; mean squared error of pixels in [0, 1]: {distance:.4f}"
+        f"{told if standardised(method.config) else ''}"
+    )
 
 
 def method_of(weights: Path) -> Any:
@@ -79,6 +83,11 @@ def method_of(weights: Path) -> Any:
     if not hasattr(found, "reconstruct"):
         raise InputError(f"{weights} is a run of {found.name}, which paints no pixels; take mae, simmim or ummae.")
     return found.eval()
+
+
+def standardised(config: Any) -> bool:
+    """Whether a method predicts patches without mean and spread, so that painting them takes the true ones."""
+    return getattr(config, "target", None) == "normalized" or getattr(config, "norm_pix", False)
 
 
 def prepared(method: Any, ratio: float) -> Any:
