@@ -141,3 +141,12 @@ def test_the_error_says_where_the_true_mean_and_contrast_are_painted_in(
     assert main(["reconstruct", str(picture), "--out", str(picture.with_name("b.png"))]) == 0
     sentence = "(patches are standardised: the true mean and contrast of hidden ones are painted in)"
     assert (sentence in capsys.readouterr().out) == told
+
+
+@pytest.mark.parametrize("name", ["x", "x.foo", ".png", "x.xbm", "x.grib"])
+def test_an_ending_of_no_picture_is_refused_before_anything_is_read(name, tmp_path, capsys):
+    assert main(["reconstruct", str(tmp_path / "none.png"), "--out", str(tmp_path / name)]) == 2
+    error = capsys.readouterr().err
+    assert f"{name} does not end like a picture" in error
+    assert "none.png" not in error
+    reconstruct.check_ending(tmp_path / "x.JPG")

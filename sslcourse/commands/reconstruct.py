@@ -1,6 +1,7 @@
 """`sslcourse reconstruct IMAGE`: what a masked method sees of an image, what it paints, and the truth."""
 
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,11 +25,12 @@ class Options:
     seed: int = 0
     """Of the places that are hidden."""
     out: Path = Path("reconstruction.png")
-    """Where the pictures go: masked, predicted, original."""
+    """Where the pictures go: masked, predicted, original. Its ending says which kind of file, as .png or .jpg."""
 
 
 def run(argv: list[str]) -> None:
     options = parse(Options, argv, "reconstruct")
+    check_ending(options.out)
     import torch
     from PIL import Image, UnidentifiedImageError
     from torchvision.transforms.functional import pil_to_tensor, to_pil_image
@@ -56,6 +58,16 @@ def run(argv: list[str]) -> None:
         f"{options.out}: masked, predicted, original; mean squared error of pixels in [0, 1]: {distance:.4f}"
         f"{told if standardised(method.config) else ''}"
     )
+
+
+def check_ending(out: Path) -> None:
+    """Raise an `InputError` where the ending of `out` names no kind of file that colours can be written to."""
+    from PIL import Image
+
+    try:  # some kinds can only be read, and some take no colours
+        Image.new("RGB", (8, 8)).save(BytesIO(), Image.registered_extensions()[out.suffix.lower()])
+    except (KeyError, ValueError, OSError):
+        raise InputError(f"{out} does not end like a picture that can be written; end --out in .png or .jpg.") from None
 
 
 def method_of(weights: Path) -> Any:
