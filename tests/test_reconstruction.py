@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
-from torchvision.transforms.functional import to_pil_image
+from PIL import Image
+from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from sslcourse import methods
 from sslcourse.cli import main
@@ -150,3 +152,37 @@ def test_an_ending_of_no_picture_is_refused_before_anything_is_read(name, tmp_pa
     assert f"{name} does not end like a picture" in error
     assert "none.png" not in error
     reconstruct.check_ending(tmp_path / "x.JPG")
+
+
+def test_images_are_opened_like_those_of_datasets(tmp_path, monkeypatch):
+    """16 bits are scaled, a photograph is turned upright, and what hides under transparency stays hidden."""
+    method = methods.build(MAE, replace(MAE.PRESETS["cpu"], target="pixels")).eval()
+    monkeypatch.setattr(reconstruct, "method_of", lambda weights: method)
+    Image.fromarray(np.full((40, 40), 30000, dtype=np.uint16)).save(tmp_path / "wide.png")
+    turned = Image.new("RGB", (40, 40), "black")
+    turned.paste("white", (0, 0, 20, 40))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # has to be turned clockwise, which takes the left half to the top
+    turned.save(tmp_path / "turned.png", exif=exif)
+    Image.new("RGBA", (40, 40), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+
+    def original(name):
+        out = tmp_path / "out.png"
+        assert main(["reconstruct", str(tmp_path / name), "--out", str(out)]) == 0
+        return pil_to_tensor(Image.open(out)).chunk(3, dim=2)[2].float()
+
+    assert (original("wide.png") - 30000 / 257).abs().max() < 1.5
+    top, bottom = original("turned.png").chunk(2, dim=1)
+    assert top.mean() > 240
+    assert bottom.mean() < 15
+    assert original("clear.png").min() > 253
+
+
+def test_an_image_that_cannot_be_opened_is_one_sentence(picture, tmp_path, monkeypatch, capsys):
+    assert main(["reconstruct", str(tmp_path / "none.png")]) == 2
+    assert capsys.readouterr().err == f"sslcourse: there is no image file {tmp_path / 'none.png'}.\n"
+    assert main(["reconstruct", str(tmp_path)]) == 2
+    assert "[Errno" not in capsys.readouterr().err
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert main(["reconstruct", str(picture)]) == 2
+    assert "too many pixels to be opened safely" in capsys.readouterr().err

@@ -121,4 +121,4 @@ def test_reconstruct_writes_masked_predicted_and_original(tmp_path, capsys):
     assert main([*command[:-1], "1.5"]) == 2
     assert "[0, 1)" in capsys.readouterr().err
     assert main(["reconstruct", str(run / "config.json"), "--weights", str(run)]) == 2
-    assert "not an image" in capsys.readouterr().err
+    assert "not a readable image" in capsys.readouterr().err

@@ -32,16 +32,13 @@ def run(argv: list[str]) -> None:
     options = parse(Options, argv, "reconstruct")
     check_ending(options.out)
     import torch
-    from PIL import Image, UnidentifiedImageError
     from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
     from sslcourse.data.augment import center_view
+    from sslcourse.data.preprocess import open_image
     from sslcourse.data.rng import step_generator
 
-    try:
-        image = pil_to_tensor(Image.open(options.image).convert("RGB"))[None]
-    except (UnidentifiedImageError, OSError) as error:
-        raise InputError(f"{options.image} is not an image that can be read ({error}).") from error
+    image = pil_to_tensor(open_image(options.image))[None]
     method = prepared(method_of(options.weights), options.ratio)
     size = method.config.augment.size
     square = (255 * center_view(image, size, (0.0,) * 3, (1.0,) * 3)).round().to(torch.uint8)

@@ -40,11 +40,14 @@ def open_image(path: str | Path) -> Image.Image:
     """An image file, decoded to upright 8-bit RGB.
 
     Raises:
-        InputError: no such file, or one that is no image or damaged.
+        InputError: no such file, one that is no image or damaged, or one of too many pixels to be opened safely.
     """
     try:
         return to_rgb(Image.open(path))
     except FileNotFoundError:
         raise InputError(f"there is no image file {path}.") from None
+    except Image.DecompressionBombError:
+        raise InputError(f"{path} has too many pixels to be opened safely; make it smaller first.") from None
     except Exception as error:  # whatever a broken file makes a decoder raise
-        raise InputError(f"{path} is not a readable image ({type(error).__name__}: {error}).") from error
+        reason = getattr(error, "strerror", None) or error  # the system's words without its number
+        raise InputError(f"{path} is not a readable image ({type(error).__name__}: {reason}).") from error
