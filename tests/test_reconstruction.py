@@ -1,6 +1,7 @@
 """Painting hidden patches: the copy baseline, its score, a trained MAE, and the small one that is shipped."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from sslcourse.evaluate.reconstruction import copy_nearest, paint, unexplained
 from sslcourse.methods.mae import MAE
 from sslcourse.methods.simmim import SimMIM
 from sslcourse.methods.ummae import UMMAE
-from sslcourse.train import load_model
+from sslcourse.train import fit, load_model
 from sslcourse.zoo.weights import shipped
 
 
@@ -186,3 +187,26 @@ def test_an_image_that_cannot_be_opened_is_one_sentence(picture, tmp_path, monke
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     assert main(["reconstruct", str(picture)]) == 2
     assert "too many pixels to be opened safely" in capsys.readouterr().err
+
+
+def test_weights_of_ours_are_known_by_what_they_say_not_by_their_name(tmp_path):
+    config = replace(SimMIM.PRESETS["cpu"], train=replace(SimMIM.PRESETS["cpu"].train, steps=1, batch_size=2))
+    fit("simmim", Shapes("test", size=32).as_images(4), config, tmp_path / "run", progress=False)
+    saved = (tmp_path / "run" / "model.safetensors").rename(tmp_path / "mine.safetensors")
+    method = reconstruct.method_of(saved)
+    assert method.name == "simmim"
+    assert not method.training
+    with pytest.raises(InputError, match=f"give the run folder.*--weights {tmp_path / 'run'}"):
+        reconstruct.method_of(tmp_path / "run" / "checkpoint.pt")
+
+
+@pytest.mark.parametrize("content", [[1], {"model": [1]}, {"model": {1: torch.ones(1)}}, {}])
+def test_a_file_of_anything_else_is_refused_in_one_sentence(content, tmp_path):
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(InputError, match="where a dict of tensors or one inside model was expected"):
+        reconstruct.method_of(tmp_path / "a.pth")
+
+
+def test_a_mistyped_name_of_shipped_weights_gets_the_right_one_suggested():
+    with pytest.raises(InputError, match="did you mean 'mae_shapes'"):
+        reconstruct.method_of(Path("mae_shape"))

@@ -1,6 +1,7 @@
 """`sslcourse reconstruct IMAGE`: what a masked method sees of an image, what it paints, and the truth."""
 
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,8 @@ import tyro
 from sslcourse.commands.arguments import parse
 from sslcourse.errors import InputError
 
+_SHIPPED = "mae_shapes"  # of the weights that come with the repository the ones that can paint
+
 
 @dataclass(frozen=True)
 class Options:
@@ -17,9 +20,10 @@ class Options:
 
     image: Annotated[Path, tyro.conf.Positional]
     """Any image; its middle square is taken."""
-    weights: Path = Path("mae_shapes")
-    """Run folder of `sslcourse pretrain`, the official MAE ViT-B with its decoder (mae_visualize_vit_base.pth), or
-    mae_shapes, the small one that comes with the repository and has seen `Shapes` only."""
+    weights: Path = Path(_SHIPPED)
+    """Run folder of `sslcourse pretrain` or the model.safetensors in it, the official MAE ViT-B with its decoder
+    (mae_visualize_vit_base.pth), or mae_shapes, the small one that comes with the repository and has seen `Shapes`
+    only."""
     ratio: float = 0.75
     """Part of the image that is hidden."""
     seed: int = 0
@@ -68,30 +72,56 @@ def check_ending(out: Path) -> None:
 
 
 def method_of(weights: Path) -> Any:
-    """The trained method in a run folder, the official MAE of a file, or weights that come with the repository.
+    """The trained method in a run folder or a file of ours, the official MAE of a file, or the shipped one.
 
     Raises:
-        InputError: weights that cannot be read, or of a method that paints nothing.
+        InputError: weights that are not there or cannot be read, or of a method that this command cannot paint with.
     """
-    if weights.is_file() and weights.name != "model.safetensors":
-        from sslcourse.methods.mae import MAE
-        from sslcourse.zoo import masked
-        from sslcourse.zoo.load import misfits, read_checkpoint
-
-        method = MAE(replace(MAE.PRESETS["imagenet_vit_base"], target="pixels"))
-        content = read_checkpoint(weights)
-        state = masked.mae(content.get("model", content), method)
-        if problems := misfits(state, method):
-            raise InputError(f"{weights} is not the official MAE ViT-B with its decoder: {problems}.")
-        method.load_state_dict(state)
-        return method.eval()
     from sslcourse.train import load_model
+    from sslcourse.train.checkpoint import MODEL
     from sslcourse.zoo.weights import SHIPPED, shipped
 
-    found: Any = load_model(shipped(str(weights)) if str(weights) in SHIPPED else weights)
+    path = shipped(str(weights)) if str(weights) in SHIPPED else weights
+    if not path.exists() and get_close_matches(str(weights), [_SHIPPED]):
+        raise InputError(f"there is no run folder or file {weights}; did you mean '{_SHIPPED}'?")
+    if path.is_file() and path.name != MODEL and not _ours(path):
+        return _official(path)
+    found: Any = load_model(path)
     if not hasattr(found, "reconstruct"):
         raise InputError(f"{weights} is a run of {found.name}, which paints no pixels; take mae, simmim or ummae.")
     return found.eval()
+
+
+def _ours(path: Path) -> bool:
+    """Whether a file is safetensors that says itself which method of ours it is, whatever its name."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as opened:
+            return "sslcourse" in (opened.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
+def _official(path: Path) -> Any:
+    """The official MAE ViT-B, whose file holds its decoder, too."""
+    from sslcourse.methods.mae import MAE
+    from sslcourse.zoo import masked
+    from sslcourse.zoo.entries import ENTRIES
+    from sslcourse.zoo.load import misfits, read_checkpoint, unwrap
+
+    content = read_checkpoint(path)
+    if isinstance(content, dict) and {"format", "method", "step", "optimizer"} <= content.keys():
+        raise InputError(
+            f"{path} is what a run resumes from; give the run folder, whose model.safetensors is read: "
+            f"--weights {path.parent}."
+        )
+    method = MAE(replace(MAE.PRESETS["imagenet_vit_base"], target="pixels"))
+    state = masked.mae(unwrap(content, ENTRIES["mae_vit_base_patch16"], path), method)
+    if problems := misfits(state, method):
+        raise InputError(f"{path} is not the official MAE ViT-B with its decoder: {problems}.")
+    method.load_state_dict(state)
+    return method.eval()
 
 
 def standardised(config: Any) -> bool:

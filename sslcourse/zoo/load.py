@@ -115,7 +115,8 @@ def unwrap(content: Any, entry: Entry, path: Path) -> State:
     for key in entry.wrapped_in:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    if isinstance(content, dict) and content and all(isinstance(value, Tensor) for value in content.values()):
+    named = isinstance(content, dict) and all(isinstance(key, str) for key in content)
+    if named and content and all(isinstance(value, Tensor) for value in content.values()):
         return dict(content)
     keys = f"a dict of {_some([str(key) for key in content])}" if isinstance(content, dict) else type(content).__name__
     inside = f" or one inside {' or '.join(entry.wrapped_in)}" if entry.wrapped_in else ""
