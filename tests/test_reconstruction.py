@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
-from sslcourse import methods
+from sslcourse import catalogue, methods
 from sslcourse.cli import main
 from sslcourse.commands import reconstruct
 from sslcourse.data import Shapes
@@ -21,6 +21,8 @@ from sslcourse.methods.mae import MAE
 from sslcourse.methods.simmim import SimMIM
 from sslcourse.methods.ummae import UMMAE
 from sslcourse.train import fit, load_model
+from sslcourse.train.checkpoint import Run
+from sslcourse.train.config import to_dict
 from sslcourse.zoo.weights import shipped
 
 
@@ -210,3 +212,18 @@ def test_a_file_of_anything_else_is_refused_in_one_sentence(content, tmp_path):
 def test_a_mistyped_name_of_shipped_weights_gets_the_right_one_suggested():
     with pytest.raises(InputError, match="did you mean 'mae_shapes'"):
         reconstruct.method_of(Path("mae_shape"))
+
+
+@pytest.mark.parametrize(("name", "changed"), [("beit", {"target": "pixels"}), ("videomae", {})])
+def test_a_method_that_is_not_painted_is_not_said_to_predict_no_pixels(name, changed, tmp_path):
+    cls = methods.get(name)
+    config = replace(cls.PRESETS["cpu"], **changed)
+    Run(tmp_path, name, to_dict(config)).finish(methods.build(cls, config))
+    words = f"a run of {name}, whose predictions cannot be painted by this command; take a run of mae, simmim or ummae"
+    with pytest.raises(InputError, match=words):
+        reconstruct.method_of(tmp_path)
+
+
+def test_the_methods_that_the_sentence_names_are_all_that_can_be_painted():
+    can = [name for name in catalogue.available() if hasattr(methods.get(name), "reconstruct")]
+    assert sorted(can) == ["mae", "simmim", "ummae"]

@@ -88,7 +88,10 @@ def method_of(weights: Path) -> Any:
         return _official(path)
     found: Any = load_model(path)
     if not hasattr(found, "reconstruct"):
-        raise InputError(f"{weights} is a run of {found.name}, which paints no pixels; take mae, simmim or ummae.")
+        raise InputError(
+            f"{weights} is a run of {found.name}, whose predictions cannot be painted by this command; take a run of "
+            "mae, simmim or ummae."
+        )
     return found.eval()
 
 
