@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from sslcourse.data.preprocess import CLIP_MEAN, CLIP_STD
+from sslcourse.errors import InputError
 from sslcourse.nn.clip import CLIP, CLIPViT, SigLIPViT
 from sslcourse.nn.clip_resnet import CLIPResNet
 from sslcourse.nn.dvae import DalleEncoder
@@ -122,12 +123,19 @@ def _relative_vit(rel_pos: Any, **how: Any) -> Callable[[int], nn.Module]:
     return partial(ViT, dim=768, depth=12, n_heads=12, pos=False, rel_pos=rel_pos, layer_scale=0.1, **how)
 
 
+def _swin_window(image_size: int) -> int:
+    """The side of the last map, so that windows cut every map whole: 6 for SimMIM's 192 px, 8 for UM-MAE's 256 px."""
+    if image_size < 32 or image_size % 32:
+        raise InputError(f"a Swin of four stages takes images whose side is a multiple of 32 px; got {image_size}.")
+    return image_size // 32
+
+
 def _swin_base(image_size: int) -> Swin:
-    return Swin(image_size, 4, 128, (2, 2, 18, 2), (4, 8, 16, 32), image_size // 32)
+    return Swin(image_size, 4, 128, (2, 2, 18, 2), (4, 8, 16, 32), _swin_window(image_size))
 
 
 def _ummae_swin(image_size: int) -> Swin:
-    return Swin(image_size, window=8, relative="mlp", eps=1e-6)
+    return Swin(image_size, window=_swin_window(image_size), relative="mlp", eps=1e-6)
 
 
 def _video_base(frames: int, tubelet: int, **how: Any) -> Callable[[int], nn.Module]:

@@ -116,8 +116,11 @@ def swin(state: State, model: Any) -> State:
 
 
 def ummae(state: State, model: Any) -> State:
-    """UM-MAE with a Swin, a PVT or a ViT."""
+    """UM-MAE with a Swin, a PVT or a ViT; positions of the last two fit the model's grid."""
     encoder, renamed = split_decoder(state)
+    network = model if isinstance(model, (Swin, PVT, ViT)) else model.backbone
+    if "pos_embed" in encoder and isinstance(network, (PVT, ViT)):  # interpolated, as the fine-tuning code does
+        encoder["pos_embed"] = resize_pos(encoder["pos_embed"], network)
     token = encoder.pop("vis_mask_token", getattr(model, "token", None))
     if token is not None:
         renamed["token"] = token
@@ -128,7 +131,7 @@ def ummae(state: State, model: Any) -> State:
         if ".posmlp." in key:  # 1 x 1 convolutions there, linear layers here
             key, value = key.replace(".posmlp.", ".rel_mlp."), value.flatten(1) if value.ndim > 1 else value
         renamed[f"backbone.{key}"] = value
-    if isinstance(model, (Swin, PVT, ViT)):
+    if network is model:
         return {key.removeprefix("backbone."): v for key, v in renamed.items() if key.startswith("backbone.")}
     return renamed
 

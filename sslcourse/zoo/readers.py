@@ -8,6 +8,8 @@ from typing import cast
 
 from torch import Tensor
 
+from sslcourse.nn.patches import interpolate_pos
+from sslcourse.nn.pvt import PVT
 from sslcourse.nn.vit import ViT
 
 State = dict[str, Tensor]
@@ -22,9 +24,11 @@ def timm_vit(state: State, model: ViT) -> State:
     return state
 
 
-def resize_pos(pos: Tensor, model: ViT) -> Tensor:
+def resize_pos(pos: Tensor, model: ViT | PVT) -> Tensor:
     """Position embeddings of a square grid, with or without one for CLS, on the model's grid; others as they are."""
-    side = int((pos.shape[1] - model.pos_for_class) ** 0.5) if pos.ndim == 3 else 0
-    if side**2 + model.pos_for_class != pos.shape[1] or not side:
+    prefix = 0 if isinstance(model, PVT) else int(model.pos_for_class)
+    resize = interpolate_pos if isinstance(model, PVT) else model.interpolate
+    side = int((pos.shape[1] - prefix) ** 0.5) if pos.ndim == 3 else 0
+    if side**2 + prefix != pos.shape[1] or not side:
         return pos  # no square: `load` reports its shape
-    return cast(Tensor, model.interpolate(pos, *model.grid_size, grid=(side, side)))
+    return cast(Tensor, resize(pos, *model.grid_size, grid=(side, side)))
