@@ -2,19 +2,21 @@
 
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor
 
 from sslcourse import methods, zoo
 from sslcourse.cli import main
 from sslcourse.data.load import load
 from sslcourse.errors import InputError
+from sslcourse.nn.video_vit import VideoViT
 from sslcourse.nn.vit import ViT
 from sslcourse.train import fit
 from sslcourse.zoo import masked
@@ -53,11 +55,59 @@ def test_the_published_layout_fits_strictly(name: str, file: str) -> None:
 
 
 @pytest.mark.skipif(GOLDEN is None, reason="SSLCOURSE_GOLDEN does not name a folder with the published layouts")
-@pytest.mark.parametrize("name", ["mae_vit_base_patch16", "beit_vit_base_patch16", "beit_vit_base_patch16_ft"])
-def test_it_is_prepared_for_another_image_size(name: str) -> None:
+@pytest.mark.parametrize("size", [160, 384])
+@pytest.mark.parametrize(("name", "file"), LAYOUTS.items())
+def test_it_is_prepared_for_another_image_size(name: str, file: str, size: int) -> None:
     with torch.device("meta"):
-        model = ENTRIES[name].build(384)
-    assert misfits(ENTRIES[name].read(layout(LAYOUTS[name]), model), model) == ""
+        model = ENTRIES[name].build(size)
+        shape = (3, model.frames, size, size) if isinstance(model, VideoViT) else (3, size, size)
+        out = model(torch.empty(1, *shape))  # shapes only: it runs at that size
+    n_classes = {"mae_vit_base_patch16_ft": 1000, "beit_vit_base_patch16_ft": 1000, "videomae_vit_base_patch16_ft": 400}
+    assert out.shape == (1, n_classes.get(name, model.num_features))
+    assert misfits(ENTRIES[name].read(layout(file), model), model) == ""
+
+
+def ummae_file(name: str) -> tuple[nn.Module, dict[str, Tensor]]:
+    """A UM-MAE encoder with random weights at the published size, and its file under the official names."""
+    torch.manual_seed(0)
+    model = ENTRIES[name].build(256).eval()
+    state = {"mask_token": torch.zeros(1, 1, 512), "vis_mask_token": torch.zeros(1, 1, 96)}
+    for key, value in model.state_dict().items():
+        key = re.sub(r"blocks\.(\d+)\.merge", lambda m: f"blocks.{int(m[1]) + 1}.downsample", key)
+        if ".rel_mlp." in key and value.ndim == 2:
+            value = value[:, :, None, None]
+        state[key.replace("patch_norm", "patch_embed.norm").replace(".rel_mlp.", ".posmlp.")] = value
+    return model, state
+
+
+@pytest.mark.parametrize("name", ["ummae_swin_tiny", "ummae_pvt_small"])
+def test_ummae_is_prepared_for_another_image_size(name: str, tmp_path: Path) -> None:
+    trained, state = ummae_file(name)
+    torch.save({"model": state}, tmp_path / "a.pth")
+    for size in (96, 224):  # `load` is strict
+        model = zoo.load(name, tmp_path / "a.pth", image_size=size)
+        x = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            out = model(x)
+            assert out.shape == (1, model.num_features)
+            if name == "ummae_pvt_small":  # positions are interpolated, whether by the reader or by the network
+                torch.testing.assert_close(out, trained(x))
+    model = zoo.load(name, tmp_path / "a.pth")
+    own = trained.state_dict()
+    assert all(torch.equal(value, own[key]) for key, value in model.state_dict().items())
+
+
+def test_windows_of_a_swin_cut_its_maps_whole_and_are_the_published_ones() -> None:
+    with torch.device("meta"):
+        for name, window in (("simmim_swin_base", 6), ("ummae_swin_tiny", 8)):
+            entry = ENTRIES[name]
+            assert {block.window for block in entry.build(entry.image_size).blocks} == {window}
+            for size in (224, 256, 288, 320, 384, 448, 512):
+                model = entry.build(size)
+                assert all(size // 4 // 2**stage % model.blocks[0].window == 0 for stage in range(4))
+            for size in (0, 16, 112, 240):
+                with pytest.raises(InputError, match=f"multiple of 32 px; got {size}"):
+                    entry.build(size)
 
 
 def small(**how) -> ViT:
