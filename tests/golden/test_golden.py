@@ -47,6 +47,14 @@ def test_large_case(case: Case) -> None:
     assert_passes(case)
 
 
+def test_every_masked_case_has_an_adapter() -> None:
+    """Their methods are all built, so a case without one would be dropped above without a word."""
+    folders = [CASES, *([Path(LARGE)] if LARGE else [])]
+    cases = {meta["name"] for folder in folders for _, meta in find(folder) if group_of(meta) == "masked"}
+    assert cases
+    assert cases - ADAPTERS["masked"].keys() == set()
+
+
 def test_every_adapter_has_a_case_where_all_cases_are_at_hand() -> None:
     if LARGE is None:
         pytest.skip("SSLCOURSE_GOLDEN does not name a folder with the large golden cases")

@@ -1,4 +1,4 @@
-"""Adapters for masked video modelling: VideoMAE, Unmasked Teacher."""
+"""Adapters for masked video modelling: VideoMAE, Unmasked Teacher, and the targets of MaskFeat."""
 
 from typing import Any
 
@@ -8,6 +8,9 @@ from loading import Adapter, Case
 from torch import Tensor
 
 from sslcourse.data.augment import Augment
+from sslcourse.data.masks import upsample_mask
+from sslcourse.losses.masked import maskfeat_loss
+from sslcourse.methods.maskfeat_video import MaskFeatVideo
 from sslcourse.methods.unmasked_teacher import UnmaskedTeacher
 from sslcourse.methods.videomae import VideoMAE
 from sslcourse.nn.clip import CLIPViT
@@ -85,7 +88,30 @@ def umt_pretrain(case: Case) -> dict[str, Any]:
     } | gradients(case, model, read)
 
 
+def maskfeat_video(case: Case) -> dict[str, Any]:
+    """Target and loss only: the network is left out.
+
+    The official encoder is MViTv2, which the library does not have (its MaskFeat for video has a ViT for clips). So
+    the recorded `pred` and its state dict are not held against anything of ours: `pred` is taken as given, and the
+    loss is that of the official prediction with our target, mask and mean.
+    """
+    hyper, x = case.hyper, case.inputs["x"]
+    size, frames, (tubelet, patch, _) = hyper["img_size"], hyper["T"], hyper["feat_stride"]
+    # A network without blocks: the target needs the sizes of tubelets only.
+    config = MaskFeatVideo.Config(frames=frames, tubelet=tubelet, augment=Augment(size))
+    model = MaskFeatVideo(config, VideoViT(size, patch, frames, tubelet, dim=8, depth=0, n_heads=1))
+    # Official masks are told on squares of several patches, ours on the patches.
+    squares = case.inputs["mask"].bool()
+    mask = upsample_mask(squares, hyper["feat_size"][1] // squares.shape[-1]).flatten(1)
+    target = model.target(x)
+    pred = torch.zeros_like(target)  # what stays visible has no recorded prediction and does not count
+    pred[mask] = case.expected["pred"]
+    left_out = {"pred": lambda official: None}
+    return left_out | {"target": target[mask], "loss": maskfeat_loss(pred, target, mask)}
+
+
 ADAPTERS: dict[str, Adapter] = {
+    "maskfeat_video": maskfeat_video,
     "umt_pretrain": umt_pretrain,
     "videomae_pretrain": videomae_pretrain,
     "videomae_pretrain_rawpix": videomae_pretrain,
