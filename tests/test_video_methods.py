@@ -184,7 +184,7 @@ def test_videomae_learns_on_clips_in_seconds(clips, tmp_path):
 
 
 def test_maskfeat_for_video_asks_for_the_hog_of_a_tubelets_first_frame(clips):
-    module = methods.build(MaskFeatVideo, short(MaskFeatVideo))
+    module = methods.build(MaskFeatVideo, short(MaskFeatVideo, backbone="vit_mini_patch4"))
     x, mask = module.views(clips.images[:4], step_generator(0, 0))
     target = module.target(x)
     frames = [hog_targets(x[:, :, t], 4, cell=2) for t in (0, 2, 4, 6)]
@@ -194,6 +194,31 @@ def test_maskfeat_for_video_asks_for_the_hog_of_a_tubelets_first_frame(clips):
     assert torch.equal(gradient.abs().amax(dim=2) > 0, mask)
     hidden = mask.view(4, 4, 8, 8).repeat_interleave(2, 1).repeat_interleave(4, 2).repeat_interleave(4, 3)[:, None]
     torch.testing.assert_close(module([torch.where(hidden, 9.0, x), mask])["pred"], out["pred"])
+
+
+@pytest.mark.parametrize("target", ["pixels", "pca", "codebook"])
+def test_maskfeat_for_video_takes_other_targets(clips, target):
+    module = methods.build(MaskFeatVideo, short(MaskFeatVideo, target=target)).train()
+    x, mask = module.views(clips.images[:4], step_generator(0, 0))
+    out = module([x, mask])
+    out["loss"].backward()
+    assert out["loss"].isfinite()
+    assert out["pred"].shape == (*mask.shape, module.frame_target.values)
+    second = module.target(x).unflatten(1, module.backbone.grid_size).flatten(2, 3)[:, 1]
+    torch.testing.assert_close(second, module.frame_target(x[:, :, 2]))
+
+
+@pytest.mark.parametrize("kind", ["cube", "tube", "frame"])
+def test_maskfeat_for_video_hides_in_the_three_ways_of_the_paper(clips, kind):
+    module = methods.build(MaskFeatVideo, short(MaskFeatVideo, mask=kind, ratio=0.5))
+    x, mask = module.views(clips.images[:8], step_generator(0, 0))
+    places = mask.view(8, *module.backbone.grid_size)
+    assert 0.4 < places.float().mean() <= 0.5
+    assert bool((places == places[:, :1]).all()) == (kind == "tube")
+    assert bool((places == places[:, :, :1, :1]).all()) == (kind == "frame")
+    assert module([x, mask])["loss"].isfinite()
+    with pytest.raises(InputError, match="unknown mask 'tubes'"):
+        MaskFeatVideo(short(MaskFeatVideo, mask="tubes"))
 
 
 def test_maskfeat_for_video_learns_on_clips_in_seconds(clips, tmp_path):

@@ -9,24 +9,28 @@ arXiv:2112.09133, sections 3 and 4.2:
         hidden tubelets become one learned token; the encoder sees all, with their positions   -> `forward`
         loss = mean squared error of a linear prediction of hidden tubelets' targets           -> `forward`
 
-The paper's encoder is MViT, a pyramid; this one is a ViT for clips.
+Its other targets and its other masks (section 4.2) are settings. The paper's encoder is MViT, a pyramid; this one is a
+ViT for clips.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from sslcourse.data.augment import Augment
 from sslcourse.data.clips import clip_view
-from sslcourse.data.hog import hog_targets
-from sslcourse.data.masks import cube_mask, hidden_count
-from sslcourse.losses.masked import maskfeat_loss
+from sslcourse.data.masks import cube_mask, frame_mask, hidden_count, tube_mask
+from sslcourse.errors import unknown
 from sslcourse.methods.mae import VIEW
 from sslcourse.nn.positions import sinusoid
+from sslcourse.nn.targets import Kind, patch_target, target_loss
 from sslcourse.nn.video_vit import VideoViT, video_vit
 from sslcourse.train.config import TrainConfig
+
+MASKS: dict[str, Callable[..., Tensor]] = {"cube": cube_mask, "tube": tube_mask, "frame": frame_mask}
 
 
 class MaskFeatVideo(nn.Module):
@@ -35,7 +39,8 @@ class MaskFeatVideo(nn.Module):
     Attributes:
         backbone: the encoder, what is kept.
         token: takes the place of hidden tubelets.
-        head: a linear layer to the HOG of a patch, 108 numbers, thrown away.
+        frame_target: frames -> what is predicted of their patches.
+        head: a linear layer to that, thrown away.
     """
 
     name: ClassVar[str] = "maskfeat_video"
@@ -52,8 +57,14 @@ class MaskFeatVideo(nn.Module):
         """Frames of a video from one of a clip to the next; clips of Shapes have stride 1."""
         tubelet: int = 2
         """Frames of a tubelet."""
+        target: Kind = "hog"
+        """What is predicted of the first frame of a tubelet; see sslcourse.nn.targets."""
+        teacher: str = ""
+        """Run folder of the network, of images, whose tokens or features are predicted, for target teacher."""
         ratio: float = 0.4
         """Part of the tubelets that is hidden."""
+        mask: Literal["cube", "tube", "frame"] = "cube"
+        """How: boxes in space and time, the same places in all frames, or whole frames."""
         augment: Augment = field(default_factory=lambda: replace(VIEW, scale=(0.5, 1.0)))
         """The random crop and flip; its size is the side of the frames that the network sees."""
         train: TrainConfig = field(default_factory=TrainConfig)
@@ -64,32 +75,35 @@ class MaskFeatVideo(nn.Module):
     def __init__(self, config: Config, encoder: VideoViT | None = None) -> None:
         """`encoder` takes the place of the backbone that `config` names."""
         super().__init__()
+        if config.mask not in MASKS:
+            raise unknown("mask", config.mask, MASKS)
         hidden_count(1, config.ratio)  # refuses what is no ratio
         self.config = config
         self.backbone = encoder or video_vit(config.backbone, config.augment.size, config.frames, config.tubelet)
         self.token = nn.Parameter(0.02 * torch.randn(1, 1, self.backbone.num_features))
-        self.head = nn.Linear(self.backbone.num_features, 108)
+        self.frame_target = patch_target(config.target, self.backbone.stride, teacher=config.teacher)
+        self.head = nn.Linear(self.backbone.num_features, self.frame_target.values)
 
     def views(self, images: Tensor, generator: torch.Generator) -> list[Tensor]:
         """Clips (B, 3, T, H, W) uint8 -> views (B, 3, T, size, size) and masks (B, N) bool, True = hidden."""
         x = clip_view(images, self.config.augment, generator, frames=self.config.frames)
         t, h, w = self.backbone.patch_embed.grid(x)
-        return [x, cube_mask(t, h, w, self.config.ratio, generator, batch=len(x)).flatten(1).to(x.device)]
+        mask = MASKS[self.config.mask](t, h, w, self.config.ratio, generator, batch=len(x))
+        return [x, mask.flatten(1).to(x.device)]
 
     def target(self, x: Tensor) -> Tensor:
-        """HOG of the patches of the first frame of each tubelet, (B, N, 108)."""
+        """Of the patches of the first frame of each tubelet: (B, N, values), HOG's 108, say, or tokens (B, N)."""
         first = x[:, :, :: self.backbone.patch_embed.tubelet].transpose(1, 2)
-        patch = self.backbone.stride
-        return hog_targets(first.flatten(0, 1), patch, cell=patch // 2).unflatten(0, first.shape[:2]).flatten(1, 2)
+        return self.frame_target(first.flatten(0, 1)).unflatten(0, first.shape[:2]).flatten(1, 2)
 
     def forward(self, views: list[Tensor]) -> dict[str, Tensor]:
-        """Loss of a batch; "pred" (B, N, 108) and "mask" (B, N) show what it came from."""
+        """Loss of a batch; "pred" (B, N, values) and "mask" (B, N) show what it came from."""
         x, mask = views
         tokens = torch.where(mask[..., None], self.token, self.backbone.patch_embed(x))
         tokens = tokens + sinusoid(tokens.shape[1], tokens.shape[2]).to(tokens)
         tokens = self.backbone.layers(tokens)[0]
         pred = self.head(tokens)
-        loss = maskfeat_loss(pred, self.target(x), mask)
+        loss = target_loss(pred, self.target(x), mask)
         return {"loss": loss, "embedding": tokens.mean(dim=1), "pred": pred, "mask": mask}
 
 
