@@ -13,11 +13,14 @@ from sslcourse.errors import InputError
 from sslcourse.losses.dvae import gumbel_dvae_step, gumbel_noise, tau_schedule
 from sslcourse.losses.masked import beit_loss
 from sslcourse.methods.beit import BEiT
+from sslcourse.methods.deit import DeiT
 from sslcourse.methods.dvae import DiscreteVAE
+from sslcourse.methods.mae import MAE
 from sslcourse.methods.maskfeat import MaskFeat
+from sslcourse.methods.simclr import SimCLR
 from sslcourse.methods.simmim import SimMIM
 from sslcourse.nn.patches import patchify
-from sslcourse.nn.targets import TeacherTarget, patch_target
+from sslcourse.nn.targets import PseudoLabelTarget, TeacherTarget, patch_target
 from sslcourse.train import fit, load_model
 
 SIDE = 32
@@ -172,6 +175,57 @@ def test_a_codebook_names_the_nearest_patch(shapes):
     assert len(ids.unique()) > 8
     patch = patchify(x, 4)[3, 20]
     assert ids[3, 20] == (target.table - patch).square().sum(dim=1).argmin()
+
+
+# --- a supervised teacher ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["vit_mini_patch8", "convnet_fast"])
+def supervised(request, shapes, tmp_path_factory):
+    config = small(DeiT, backbone=request.param, classes=10, train={"steps": 3, "batch_size": 16, "warmup_epochs": 0.0})
+    config = replace(config, augment=replace(config.augment, size=SIDE))
+    run = tmp_path_factory.mktemp("deit") / "run"
+    fit(methods.build(DeiT, config), shapes, config, run, progress=False)
+    return run
+
+
+@pytest.mark.parametrize("cls", [MaskFeat, BEiT, MAE])
+@pytest.mark.parametrize("target", ["pseudo_label", "teacher"])
+def test_a_supervised_run_teaches_by_its_classes_or_its_features(cls, target, supervised, shapes, tmp_path):
+    config = small(cls, target=target, teacher=str(supervised), train={"steps": 2, "batch_size": 8})
+    module = methods.build(cls, config)
+    fit(module, shapes, config, tmp_path / "run", progress=False)
+    teacher = load_model(supervised)
+    out = module(views(module, shapes))
+    assert out["loss"].isfinite()
+    assert out["pred"].shape[2] == (10 if target == "pseudo_label" else teacher.backbone.num_features)
+    for name, value in teacher.backbone.state_dict().items():
+        assert torch.equal(module.target.teacher.state_dict()[name], value), name  # batch norm's means too
+
+
+def test_a_pseudo_label_is_what_the_classifier_says_of_the_place(supervised, shapes):
+    teacher = load_model(supervised)
+    stride = teacher.backbone.stride
+    target = patch_target("pseudo_label", stride, teacher=str(supervised)).train()
+    assert isinstance(target, PseudoLabelTarget)
+    assert not any(p.requires_grad for p in target.parameters())
+    x, _ = views(methods.build(BEiT, small(BEiT)), shapes, 16)
+    logits = teacher.head(teacher.backbone.forward_map(x).permute(0, 2, 3, 1)).flatten(1, 2)
+    assert torch.equal(target(x), logits.argmax(dim=2))
+    if not hasattr(teacher.backbone, "cls_token"):
+        torch.testing.assert_close(logits.mean(dim=1), teacher.head(teacher.backbone(x)))
+    doubled = patch_target("pseudo_label", stride * 2, teacher=str(supervised))
+    assert doubled(torch.nn.functional.interpolate(x, scale_factor=2)).shape == target(x).shape
+
+
+def test_pseudo_labels_need_a_classifier(shapes, tmp_path):
+    config = small(SimCLR, train={"steps": 1, "batch_size": 8})
+    config = replace(config, augment=replace(config.augment, size=SIDE))
+    fit(methods.build(SimCLR, config), shapes, config, tmp_path / "run", progress=False)
+    with pytest.raises(InputError, match="a run of simclr keeps none; name a run of deit"):
+        patch_target("pseudo_label", 4, teacher=str(tmp_path / "run"))
+    with pytest.raises(InputError, match="belong together"):
+        patch_target("pseudo_label", 4)
 
 
 # --- the dVAE --------------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ class BEiT(nn.Module):
         """Whose tokens are predicted: teacher, those of a dVAE as in the paper; codebook, the nearest of many patches,
         which needs no other training; or the other targets of sslcourse.nn.targets."""
         teacher: str = ""
-        """Run folder of the dVAE, for target teacher."""
+        """Run folder of the dVAE, for target teacher, or of a network trained with labels, for pseudo_label."""
         vocabulary: int = 8192
         """Tokens of a codebook; a dVAE has its own number."""
         ratio: float = 0.4

@@ -57,7 +57,7 @@ class MAE(nn.Module):
         target: Kind = "normalized"
         """What is predicted: pixels of standardised patches, pixels, or others; see sslcourse.nn.targets."""
         teacher: str = ""
-        """Run folder of a trained dVAE (or other network) whose tokens are predicted, for target teacher."""
+        """Run folder of a trained dVAE (or other network) that is predicted, for target teacher or pseudo_label."""
         encoder_mask_tokens: bool = False
         """Give the encoder all patches, hidden ones replaced by a token, in place of the visible ones alone."""
         decoder_dim: int = 512

@@ -9,7 +9,8 @@ arXiv:2112.09133, section 3:
         hidden patches become one learned token; the encoder sees all                   -> `backbone`
         loss = mean squared error of a linear prediction of hidden patches' targets     -> `forward`
 
-Its other targets (table 2) are settings: pixels, tokens of a dVAE, features of another network.
+Its other targets (table 2) are settings: pixels, tokens of a dVAE, features of another network, learned with or without
+labels, and the classes that a network learned with labels gives the patches.
 """
 
 from dataclasses import dataclass, field, replace
@@ -47,7 +48,7 @@ class MaskFeat(nn.Module):
         target: Kind = "hog"
         """What is predicted; see sslcourse.nn.targets."""
         teacher: str = ""
-        """Run folder of the network whose tokens or features are predicted, for target teacher."""
+        """Run folder of the network that is predicted, for target teacher or pseudo_label."""
         ratio: float = 0.4
         """Part of the patches that is hidden, in blocks as in BEiT."""
         augment: Augment = field(default_factory=lambda: replace(VIEW, scale=(0.5, 1.0)))

@@ -60,7 +60,7 @@ class MaskFeatVideo(nn.Module):
         target: Kind = "hog"
         """What is predicted of the first frame of a tubelet; see sslcourse.nn.targets."""
         teacher: str = ""
-        """Run folder of the network, of images, whose tokens or features are predicted, for target teacher."""
+        """Run folder of the network, of images, that is predicted, for target teacher or pseudo_label."""
         ratio: float = 0.4
         """Part of the tubelets that is hidden."""
         mask: Literal["cube", "tube", "frame"] = "cube"

@@ -1,4 +1,4 @@
-"""What masked methods predict: pixels, HOG, principal components, the tokens of a codebook, another network's features.
+"""What masked methods predict: pixels, HOG, principal components, the tokens of a codebook, what another network says.
 
 A target is a module with `values`, the width of a prediction, and a forward pass from images (B, 3, H, W), standardised
 as the network sees them, to (B, N, values), one row a patch in reading order, or to tokens (B, N) int64 below `values`.
@@ -17,8 +17,9 @@ from sslcourse.losses.masked import beit_loss, maskfeat_loss, normalize_patches
 from sslcourse.nn.patches import patchify, unpatchify
 from sslcourse.train.distributed import gather
 
-Kind = Literal["pixels", "normalized", "hog", "pca", "codebook", "teacher"]
-KINDS = ("pixels", "normalized", "hog", "pca", "codebook", "teacher")
+Kind = Literal["pixels", "normalized", "hog", "pca", "codebook", "teacher", "pseudo_label"]
+KINDS = ("pixels", "normalized", "hog", "pca", "codebook", "teacher", "pseudo_label")
+TAUGHT = ("teacher", "pseudo_label")  # kinds that need a trained network
 
 
 def patch_target(kind: Kind, p: int, *, vocabulary: int = 512, teacher: str = "") -> "Target":
@@ -27,7 +28,8 @@ def patch_target(kind: Kind, p: int, *, vocabulary: int = 512, teacher: str = ""
     Args:
         kind: "pixels"; "normalized", each patch standardised (MAE); "hog" (MaskFeat); "pca", 96 principal components
             (MAE, table 1d); "codebook", the nearest of `vocabulary` patches, which needs no other training; "teacher",
-            what a trained network says: the tokens of a dVAE, or the features of any other.
+            what a trained network says: the tokens of a dVAE, or the features of any other; "pseudo_label", the class
+            that a network trained with labels gives each patch.
         teacher: run folder of that network.
 
     Raises:
@@ -35,13 +37,16 @@ def patch_target(kind: Kind, p: int, *, vocabulary: int = 512, teacher: str = ""
     """
     if kind not in KINDS:
         raise unknown("target", kind, KINDS)
-    if (kind == "teacher") != bool(teacher):
-        raise InputError(f"target='teacher' and a run folder as teacher belong together; got {kind!r} and {teacher!r}.")
-    if kind == "teacher":
+    if (kind in TAUGHT) != bool(teacher):
+        raise InputError(
+            "target='teacher' or 'pseudo_label' and a run folder as teacher belong together; got "
+            f"{kind!r} and {teacher!r}."
+        )
+    if kind in TAUGHT:
         from sslcourse.train.checkpoint import load_model
 
         trained: Any = load_model(teacher)
-        return TeacherTarget(trained.backbone, p)
+        return PseudoLabelTarget(trained, p) if kind == "pseudo_label" else TeacherTarget(trained.backbone, p)
     if kind == "pca":
         return PrincipalComponents(3 * p * p)
     if kind == "codebook":
@@ -178,13 +183,48 @@ class TeacherTarget(Target):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        self.teacher.eval()
-        if (stride := self.teacher.stride) != self.p:
-            size = (x.shape[2] // self.p * stride, x.shape[3] // self.p * stride)
-            x = F.interpolate(x, size, mode="bicubic", antialias=True)
         if self.tokens:
-            return self.teacher.tokenize(x).flatten(1)
-        return F.normalize(self.teacher.forward_map(x).flatten(2).transpose(1, 2), dim=-1)
+            return self.teacher.eval().tokenize(self.resized(x)).flatten(1)
+        return F.normalize(self.features(x), dim=-1)
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the teacher says of each patch, as it says it, (B, N, num_features)."""
+        return self.teacher.eval().forward_map(self.resized(x)).flatten(2).transpose(1, 2)
+
+    def resized(self, x: Tensor) -> Tensor:
+        """The images at the size at which the teacher's patches are ours."""
+        if (stride := self.teacher.stride) == self.p:
+            return x
+        size = (x.shape[2] // self.p * stride, x.shape[3] // self.p * stride)
+        return F.interpolate(x, size, mode="bicubic", antialias=True)
+
+
+class PseudoLabelTarget(TeacherTarget):
+    """The class that a network trained with labels gives each patch: `values` classes, (B, N) int64.
+
+    MaskFeat's pseudo-labels (Wei et al. 2021, section 4 and table 2) come from token labelling, which applies the
+    classifier of a trained network to its last map, place by place (Jiang et al. 2021, arXiv:2104.10858). So does this.
+    Behind a mean over places, as in a convolutional network, the classifier's answer for an image is the mean of its
+    answers for the places. That of a ViT's class token was never asked about a patch: it reads the patches after the
+    same final norm, and they are the noisier labels.
+
+    Attributes:
+        classifier: (..., num_features) -> (..., values), frozen; of a distilled DeiT that of the class token.
+    """
+
+    def __init__(self, method: Any, p: int) -> None:
+        head = getattr(method, "head", None)
+        if not hasattr(method.config, "classes") or not isinstance(head, nn.Linear):
+            raise InputError(
+                f"target='pseudo_label' asks a classifier, and a run of {method.name} keeps none; "
+                "name a run of deit or fixmatch as teacher."
+            )
+        super().__init__(method.backbone, p)
+        self.classifier, self.values = head.requires_grad_(False), head.out_features
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x)).argmax(dim=-1)
 
 
 def repaint(images: Tensor, pred: Tensor, mask: Tensor, p: int, *, normalized: bool = False) -> Tensor:
