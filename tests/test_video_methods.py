@@ -133,12 +133,21 @@ def test_teachers_say_where_they_look_and_what_they_see():
     assert isinstance(teacher_of("", 4), HogTeacher)
 
 
+def test_weights_of_the_repository_teach_by_name_where_they_are_a_vit():
+    teacher = teacher_of("mae_shapes", 4)
+    assert isinstance(teacher, ViTTeacher)
+    assert teacher.stride == 8
+    assert not any(p.requires_grad for p in teacher.parameters())
+    with pytest.raises(InputError, match=r"clip_shapes holds a ConvNet; .* pretrain clip --data captions --backbone"):
+        teacher_of("clip_shapes", 4)
+
+
 # --- VideoMAE --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["tube", "frame", "random", "cube"])
 def test_videomae_sees_visible_tubelets_only(clips, kind):
-    module = methods.build(VideoMAE, short(VideoMAE, mask=kind, ratio=0.75))
+    module = methods.build(VideoMAE, short(VideoMAE, backbone="vit_mini_patch4", mask=kind, ratio=0.75))
     x, mask = module.views(clips.images[:4], step_generator(0, 0))
     t, h, w = module.backbone.grid_size
     assert len(mask.sum(dim=1).unique()) == 1
@@ -157,7 +166,7 @@ def test_videomae_sees_visible_tubelets_only(clips, kind):
 
 
 def test_videomae_compares_hidden_tubelets_standardised_by_colour(clips):
-    module = methods.build(VideoMAE, short(VideoMAE))
+    module = methods.build(VideoMAE, short(VideoMAE, backbone="vit_mini_patch4"))
     x, mask = module.views(clips.images[:4], step_generator(0, 0))
     out = module([x, mask])
     (gradient,) = torch.autograd.grad(out["loss"], out["pred"])
@@ -234,7 +243,7 @@ def test_maskfeat_for_video_learns_on_clips_in_seconds(clips, tmp_path):
 
 
 def test_unmasked_teacher_keeps_a_fifth_of_every_frame_where_the_teacher_looks(clips):
-    module = methods.build(UnmaskedTeacher, short(UnmaskedTeacher))
+    module = methods.build(UnmaskedTeacher, short(UnmaskedTeacher, backbone="vit_mini_patch4"))
     x, race = module.views(clips.images[:8], step_generator(0, 0))
     look, _ = module.ask(x)
     mask = module([x, race])["mask"].view(8, 8, 64)
@@ -244,7 +253,7 @@ def test_unmasked_teacher_keeps_a_fifth_of_every_frame_where_the_teacher_looks(c
 
 
 def test_the_teacher_is_frozen_and_sees_everything_the_student_only_what_stays(clips):
-    module = methods.build(UnmaskedTeacher, short(UnmaskedTeacher))
+    module = methods.build(UnmaskedTeacher, short(UnmaskedTeacher, backbone="vit_mini_patch4"))
     x, race = module.views(clips.images[:4], step_generator(0, 0))
     assert not any(p.requires_grad for p in module.teacher.parameters())
     mask = module([x, race])["mask"]

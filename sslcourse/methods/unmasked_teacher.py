@@ -53,7 +53,8 @@ class UnmaskedTeacher(nn.Module):
         backbone: str = "vit_base_patch16"
         """Sizes of the student, those of a ViT; see sslcourse.nn.backbones."""
         teacher: str = ""
-        """Run folder of the teacher, CLIP in the paper; empty: gradients and HOG stand in for one."""
+        """The teacher, CLIP in the paper: a run folder, or weights of the repository by name; empty: gradients and HOG
+        stand in for one."""
         frames: int = 8
         """Frames of a clip."""
         stride: int = 4

@@ -91,7 +91,7 @@ class HogTeacher(Teacher):
 
 
 def teacher_of(run: str, patch_size: int) -> Teacher:
-    """The teacher in a run folder, or `HogTeacher` for an empty name. It is frozen.
+    """The teacher in a run folder or in weights that come with the repository; `HogTeacher` for "". It is frozen.
 
     Raises:
         InputError: a run whose backbone is neither CLIP's ViT nor one of ours with a class token.
@@ -99,10 +99,14 @@ def teacher_of(run: str, patch_size: int) -> Teacher:
     if not run:
         return HogTeacher(patch_size)
     from sslcourse.train.checkpoint import load_model
+    from sslcourse.zoo.weights import SHIPPED, shipped
 
-    network = cast(Any, load_model(run)).backbone
+    network = cast(Any, load_model(shipped(run) if run in SHIPPED else run)).backbone
     if isinstance(network, CLIPViT):
         return CLIPTeacher(network).requires_grad_(False)
     if isinstance(network, ViT):
         return ViTTeacher(network).requires_grad_(False)
-    raise InputError(f"{run} holds a {type(network).__name__}; a teacher is a ViT with a class token.")
+    raise InputError(
+        f"{run} holds a {type(network).__name__}; a teacher is a ViT with a class token: train one with "
+        "`sslcourse pretrain clip --data captions --backbone vit_mini_patch8 --out RUN` and name RUN."
+    )
