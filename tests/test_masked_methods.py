@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sslcourse import methods
+from sslcourse.commands.pretrain import missing_teacher
 from sslcourse.data.hog import hog_targets
 from sslcourse.data.load import load
 from sslcourse.data.rng import step_generator
@@ -226,6 +227,20 @@ def test_pseudo_labels_need_a_classifier(shapes, tmp_path):
         patch_target("pseudo_label", 4, teacher=str(tmp_path / "run"))
     with pytest.raises(InputError, match="belong together"):
         patch_target("pseudo_label", 4)
+
+
+def test_a_paper_s_preset_says_what_stands_in_for_its_teacher():
+    paper = BEiT.PRESETS["imagenet_vit_base"]
+    note = missing_teacher("beit", "imagenet_vit_base", paper)
+    assert "dVAE, whose place a k-means codebook" in note
+    assert "--target teacher --teacher RUN" in note
+    assert missing_teacher("beit", "imagenet_vit_base", replace(paper, target="teacher", teacher="run")) == ""
+    assert missing_teacher("beit", "imagenet_vit_base", replace(paper, target="hog")) == ""
+    assert missing_teacher("beit", "cpu", BEiT.PRESETS["cpu"]) == ""
+    assert missing_teacher("mae", "imagenet_vit_base", MAE.PRESETS["imagenet_vit_base"]) == ""
+    umt = methods.get("unmasked_teacher").PRESETS["kinetics_vit_base"]
+    assert "gradients and HOG" in missing_teacher("unmasked_teacher", "kinetics_vit_base", umt)
+    assert missing_teacher("unmasked_teacher", "kinetics_vit_base", replace(umt, teacher="run")) == ""
 
 
 # --- the dVAE --------------------------------------------------------------------------------------------------------

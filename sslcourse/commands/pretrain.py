@@ -58,6 +58,8 @@ def run(argv: list[str]) -> None:
     from sslcourse.commands.data import data_for
 
     config = configured(options.config, options.seed, options.device)
+    if note := missing_teacher(name, options.preset or catalogue.row(name).presets[0], config):
+        print(f"sslcourse: {note}", file=sys.stderr)
     out = options.out or Path("runs") / name
     data = data_for(config, options.data, options.data_size, options.n_train, options.n_test)
     last, n_test = train(name, config, data, out, resume=options.resume, init=options.init, knn=options.knn)
@@ -75,6 +77,17 @@ def configured(config: Any, seed: int | None, device: str | None) -> Any:
     changes = {"seed": seed, "accelerator": device}
     given = {key: value for key, value in changes.items() if value is not None}
     return replace(config, train=replace(config.train, **given))
+
+
+def missing_teacher(method: str, preset: str, config: Any) -> str:
+    """What stands in for the teacher that a paper's preset has no file of, in a sentence; "" where nothing does."""
+    cls = catalogue.method_class(method)
+    stand_in, before = getattr(cls, "stand_in", ""), cls.PRESETS[preset]
+    other = getattr(config, "target", "") != getattr(before, "target", "")  # a target that was asked for
+    if not stand_in or preset.startswith("cpu") or config.teacher or other:
+        return ""
+    how = "--target teacher --teacher RUN" if hasattr(config, "target") else "--teacher RUN"
+    return f"the preset {preset} lacks the paper's teacher, {stand_in}; name a trained one with {how}."
 
 
 def train(

@@ -38,6 +38,7 @@ class BEiT(nn.Module):
     """
 
     name: ClassVar[str] = "beit"
+    stand_in: ClassVar[str] = "a dVAE, whose place a k-means codebook of patches takes"  # the paper's teacher
 
     @dataclass(frozen=True)
     class Config:

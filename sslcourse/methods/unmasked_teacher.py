@@ -45,6 +45,7 @@ class UnmaskedTeacher(nn.Module):
     """
 
     name: ClassVar[str] = "unmasked_teacher"
+    stand_in: ClassVar[str] = "CLIP, whose place gradients and HOG take"  # the paper's teacher
 
     @dataclass(frozen=True)
     class Config:
