@@ -84,8 +84,52 @@ def test_clips_from_a_folder_of_folders(tmp_path):
     assert load_clips(tmp_path, size=16, frames=2, stride=3).images[0, 0, :, 8, 8].tolist() == [0, 30]
     with pytest.raises(InputError, match="no video of 9 frames"):
         load_clips(tmp_path, size=16, frames=9)
+    with pytest.raises(InputError, match="the longest has 7, and a clip of 3 frames with stride 4 needs 9"):
+        load_clips(tmp_path, size=16, frames=3, stride=4)
     with pytest.raises(InputError, match="no clips"):
         load_clips(tmp_path / "nowhere")
+
+
+def test_a_mask_beside_a_frame_is_no_frame(tmp_path):
+    (tmp_path / "bear").mkdir()
+    for i in range(3):
+        Image.new("RGB", (20, 20), (100, 0, 0)).save(tmp_path / "bear" / f"{i:05d}.jpg")
+        Image.new("L", (20, 20), 255).save(tmp_path / "bear" / f"{i:05d}.png")
+    Image.new("RGB", (20, 20), (100, 0, 0)).save(tmp_path / "bear" / "00003.png")
+    found = load_clips(tmp_path, size=16, frames=4)
+    assert found.images.shape == (1, 3, 4, 16, 16)
+    assert found.images[0, 1:].max() < 10
+
+
+@pytest.mark.parametrize("wrong", [{"frames": 0}, {"stride": 0}, {"n": 0}, {"size": 0}])
+def test_clips_are_of_one_frame_or_more(tmp_path, wrong):
+    for name in ("shapes", tmp_path):
+        with pytest.raises(InputError, match=f"{next(iter(wrong))}=0"):
+            load_clips(name, **({"size": 16} | wrong))
+
+
+def test_what_is_wrong_with_a_folder_of_frames_is_said(tmp_path):
+    with pytest.raises(InputError, match="has no folders of frames"):
+        load_clips(tmp_path)
+    Image.new("RGB", (8, 8)).save(tmp_path / "0.jpg")
+    with pytest.raises(InputError, match="holds images, but no folders of frames"):
+        load_clips(tmp_path)
+    (tmp_path / "davis.zip").touch()
+    with pytest.raises(InputError, match=r"name the archive that is in it, .*davis\.zip"):
+        load_clips(tmp_path)
+    (tmp_path / "a").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "a" / "0.jpg")
+    with pytest.raises(InputError, match="the longest has 1"):
+        load_clips(tmp_path, size=8, frames=2)
+    (tmp_path / "a" / "1.jpg").write_text("no picture")
+    with pytest.raises(InputError, match=r"1\.jpg is no readable image"):
+        load_clips(tmp_path, size=8, frames=2)
+
+
+def test_frames_are_read_as_images_are(tmp_path):
+    (tmp_path / "a").mkdir()
+    Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(tmp_path / "a" / "0.png")
+    assert load_clips(tmp_path, size=8, frames=1).images.min() == 255  # white, not the red under it
 
 
 # --- the networks ----------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from sslcourse.data.resample import resized_crop
 from sslcourse.data.rng import mix, shard_rows
 from sslcourse.errors import InputError
 
+_SUFFIXES = (".jpg", ".jpeg", ".png")
 CLIPS_N = 1000  # clips of the embedded world where the caller does not say how many
 
 
@@ -40,8 +41,9 @@ def load_clips(
 ) -> ClipSet:  # fmt: skip
     """Clips of the embedded world ("shapes", labelled with the motion of the nearest object), or real ones from a path.
 
-    Paths: `davis.zip`, or a folder of folders of frames (jpg or png, in order of their names), one a video; from a long
-    video clips of `frames` frames are cut one after the other. Real clips are labelled with their video.
+    Paths: `davis.zip` or the folder it lies in, or a folder of folders of frames (jpg or png, in order of their names),
+    one a video; a png beside a jpg of its name is that frame's mask and left out. From a long video clips of `frames`
+    frames are cut one after the other. Real clips are labelled with their video.
 
     Args:
         size: side in pixels; real frames are resized and centre-cropped.
@@ -49,8 +51,11 @@ def load_clips(
         n: how many clips at most; of "shapes" 1000 by default.
 
     Raises:
-        InputError: an unknown name, a folder without frames, a video shorter than a clip (and no longer one).
+        InputError: an unknown name, a number below 1, a folder without frames, a frame that cannot be read, a video
+            shorter than a clip (and no longer one).
     """
+    if min(size, frames, stride, 1 if n is None else n) < 1:
+        raise InputError(f"load_clips takes numbers of 1 or more; got {size=}, {frames=}, {stride=}, {n=}.")
     path = Path(name_or_path)
     if str(name_or_path) == "shapes":
         from sslcourse.data.shapes import Shapes
@@ -63,36 +68,74 @@ def load_clips(
     clips: list[Tensor] = []
     labels: list[int] = []
     names: list[str] = []
+    longest, span = 0, (frames - 1) * stride + 1
     for name, video in _videos(path, size):
-        span = (frames - 1) * stride + 1
+        longest = max(longest, video.shape[1])
         starts = range(0, video.shape[1] - span + 1, span)
         clips += [video[:, start : start + span : stride] for start in starts]
         labels += [len(names)] * len(starts)
         names.append(name)
+    if not longest:
+        raise _no_frames(path)
     if not clips:
-        raise InputError(f"{path} has no video of {frames} frames (stride {stride}).")
+        raise InputError(
+            f"{path} has no video of {span} frames: the longest has {longest}, and a clip of {frames} frames with "
+            f"stride {stride} needs {span}; take fewer frames, a smaller stride or longer videos."
+        )
     order = torch.randperm(len(clips), generator=torch.Generator().manual_seed(mix(seed)))[:n].sort().values.tolist()
     return ClipSet(torch.stack([clips[i] for i in order]), torch.tensor(labels)[order], names, path.stem)
 
 
 def _videos(path: Path, size: int) -> Iterator[tuple[str, Tensor]]:
     """Names and (3, T, size, size) uint8 of every video."""
-    if path.is_file():
+    from sslcourse.data.load import zip_in
+
+    archive = zip_in(path)
+    if archive or path.is_file():
         from sslcourse.data.zips import DavisPack, open_zip
 
-        pack = open_zip(path)
+        pack = open_zip(archive or path)
         if not isinstance(pack, DavisPack):
             raise InputError(f"{path} holds images, not clips.")
         yield from ((clip.name, _square(clip.video.transpose(0, 1), size)) for clip in pack)
         return
+    for folder in sorted(entry for entry in path.iterdir() if entry.is_dir()):
+        frames = [_square(_read(file)[None], size) for file in _frames(folder)]
+        if frames:
+            yield folder.name, torch.cat(frames, dim=1)
+
+
+def _frames(folder: Path) -> list[Path]:
+    """The image files of a video in order, without the masks that DAVIS keeps beside them."""
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES)
+    photos = {file.stem for file in files if file.suffix.lower() != ".png"}
+    return [file for file in files if file.suffix.lower() != ".png" or file.stem not in photos]
+
+
+def _read(file: Path) -> Tensor:
+    """(3, H, W) uint8."""
     from PIL import Image
     from torchvision.transforms.functional import pil_to_tensor
 
-    for folder in sorted(entry for entry in path.iterdir() if entry.is_dir()):
-        files = sorted(file for file in folder.iterdir() if file.suffix.lower() in (".jpg", ".jpeg", ".png"))
-        pictures = [pil_to_tensor(Image.open(file).convert("RGB"))[None] for file in files]
-        if pictures:
-            yield folder.name, _square(torch.cat([_square(x, size).transpose(0, 1) for x in pictures]), size)
+    from sslcourse.data.decode import to_rgb
+
+    try:
+        with Image.open(file) as image:
+            return pil_to_tensor(to_rgb(image))
+    except Exception as error:  # whatever a broken file makes a decoder raise
+        raise InputError(f"{file} is no readable image; replace it, or leave its video out.") from error
+
+
+def _no_frames(path: Path) -> InputError:
+    """What to say of a path without a single frame of a video."""
+    if path.is_file():
+        return InputError(f"{path} has no clips.")
+    entries = sorted(path.iterdir())
+    archive = next((entry for entry in entries if entry.suffix.lower() == ".zip"), None)
+    if archive:
+        return InputError(f"{path} has no folders of frames; name the archive that is in it, {archive}.")
+    loose = "holds images, but " if any(entry.suffix.lower() in _SUFFIXES for entry in entries) else "has "
+    return InputError(f"{path} {loose}no folders of frames; give the frames of each video (jpg, png) a folder in it.")
 
 
 def _square(frames: Tensor, size: int) -> Tensor:
