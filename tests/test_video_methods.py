@@ -13,6 +13,7 @@ from sslcourse.data.augment import Augment
 from sslcourse.data.clips import ClipSet, clip_view, load_clips, sample_clip
 from sslcourse.data.hog import hog_targets
 from sslcourse.data.load import load
+from sslcourse.data.masks import cube_mask
 from sslcourse.data.multiblock import block_size, multiblock_masks
 from sslcourse.data.rng import step_generator
 from sslcourse.errors import InputError
@@ -130,6 +131,12 @@ def test_frames_are_read_as_images_are(tmp_path):
     (tmp_path / "a").mkdir()
     Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(tmp_path / "a" / "0.png")
     assert load_clips(tmp_path, size=8, frames=1).images.min() == 255  # white, not the red under it
+
+
+@pytest.mark.parametrize("ratio", [1.5, -1.0])
+def test_boxes_hide_a_part_of_a_clip(ratio):
+    with pytest.raises(InputError, match="ratio lies between 0 and 1"):
+        cube_mask(4, 8, 8, ratio, step_generator(0, 0))
 
 
 # --- the networks ----------------------------------------------------------------------------------------------------

@@ -288,6 +288,7 @@ def cube_mask(
     frame along both sides; one that hides nothing new or more than round(ratio * t * h * w) in all is drawn again, 100
     times at most, so somewhat less is hidden in the end (the authors' code).
     """
+    hidden_count(1, ratio)  # refuses what is no ratio; MaskFeat rounds as none of its roundings does
     low, high = h * w // 5, h * w
     n_mask = round(t * h * w * ratio)
 
