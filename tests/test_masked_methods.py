@@ -14,6 +14,7 @@ from sslcourse.errors import InputError
 from sslcourse.losses.dvae import gumbel_dvae_step, gumbel_noise, tau_schedule
 from sslcourse.losses.masked import beit_loss
 from sslcourse.methods.beit import BEiT
+from sslcourse.methods.data2vec import Data2Vec
 from sslcourse.methods.deit import DeiT
 from sslcourse.methods.dvae import DiscreteVAE
 from sslcourse.methods.mae import MAE
@@ -159,6 +160,21 @@ def test_beit_ablations(shapes):
     torch.testing.assert_close(out["loss"], beit_loss(out["pred"], tokens, torch.ones_like(tokens, dtype=torch.bool)))
     with pytest.raises(InputError, match="did you mean 'paper'"):
         BEiT(small(BEiT, mask="papr"))
+
+
+@pytest.mark.parametrize("name", ["swin_mini", "pvt_mini", "convnet"])
+@pytest.mark.parametrize("cls", [BEiT, MaskFeat, Data2Vec, MAE])
+def test_methods_that_read_tokens_take_no_pyramid(cls, name):
+    with pytest.raises(InputError, match=f"needs a ViT as its backbone .* got '{name}'"):
+        cls(small(cls, backbone=name))
+
+
+def test_a_vocabulary_and_a_decoder_have_to_be_there():
+    with pytest.raises(InputError, match="vocabulary of 1 token or more; got 0"):
+        BEiT(small(BEiT, vocabulary=0))
+    for wrong in ({"decoder_depth": -1}, {"decoder_heads": 0}, {"decoder_heads": 7}):
+        with pytest.raises(InputError, match="a decoder has 0 blocks or more"):
+            MAE(small(MAE, **wrong))
 
 
 def test_branches_of_beit_start_smaller_the_deeper_they_are():

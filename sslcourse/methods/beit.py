@@ -22,7 +22,7 @@ from sslcourse.data.augment import Augment
 from sslcourse.data.masks import blockwise_mask, hidden_count, random_mask
 from sslcourse.errors import unknown
 from sslcourse.methods.mae import VIEW
-from sslcourse.nn.backbones import masked_backbone
+from sslcourse.nn.backbones import masked_vit
 from sslcourse.nn.targets import Kind, patch_target, target_loss
 from sslcourse.nn.vit import Block, ViT
 from sslcourse.train.config import TrainConfig
@@ -79,7 +79,7 @@ class BEiT(nn.Module):
         self.config = config
         size, pos = config.augment.size, config.rel_pos == "none"
         how: dict[str, Any] = {"rel_pos": config.rel_pos, "layer_scale": config.layer_scale}
-        self.backbone = encoder or rescaled(masked_backbone(config.backbone, size, pos=pos, **how))
+        self.backbone = encoder or rescaled(masked_vit(config.backbone, size, pos=pos, **how))
         p = self.backbone.stride
         self.target = patch_target(config.target, p, vocabulary=config.vocabulary, teacher=config.teacher)
         self.head = nn.Linear(self.backbone.num_features, self.target.values)

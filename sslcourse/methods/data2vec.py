@@ -26,7 +26,7 @@ from sslcourse.data.masks import blockwise_mask, hidden_count
 from sslcourse.errors import InputError
 from sslcourse.losses.masked import masked_mean
 from sslcourse.methods.mae import VIEW
-from sslcourse.nn.backbones import masked_backbone
+from sslcourse.nn.backbones import masked_vit
 from sslcourse.nn.momentum import frozen_copy
 from sslcourse.nn.vit import ViT
 from sslcourse.train.config import TrainConfig
@@ -72,7 +72,7 @@ class Data2Vec(nn.Module):
             raise InputError(f"data2vec needs m in [0, 1] and beta > 0; got m={config.m}, beta={config.beta}.")
         hidden_count(1, config.ratio)  # refuses what is no ratio
         self.config = config
-        self.backbone = encoder or masked_backbone(config.backbone, config.augment.size)
+        self.backbone = encoder or masked_vit(config.backbone, config.augment.size)
         if not 1 <= config.top <= len(self.backbone.blocks):
             raise InputError(f"data2vec averages 1 to {len(self.backbone.blocks)} blocks here; got top={config.top}.")
         self.target = frozen_copy(self.backbone)

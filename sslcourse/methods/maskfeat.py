@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from sslcourse.data.augment import Augment
 from sslcourse.data.masks import blockwise_mask, hidden_count
 from sslcourse.methods.mae import VIEW
-from sslcourse.nn.backbones import masked_backbone
+from sslcourse.nn.backbones import masked_vit
 from sslcourse.nn.targets import Kind, patch_target, target_loss
 from sslcourse.nn.vit import ViT
 from sslcourse.train.config import TrainConfig
@@ -62,7 +62,7 @@ class MaskFeat(nn.Module):
         """`encoder` takes the place of the backbone that `config` names; it has a mask token."""
         super().__init__()
         self.config = config
-        self.backbone = encoder or masked_backbone(config.backbone, config.augment.size)
+        self.backbone = encoder or masked_vit(config.backbone, config.augment.size)
         hidden_count(1, config.ratio)  # refuses what is no ratio
         self.target = patch_target(config.target, self.backbone.stride, teacher=config.teacher)
         self.head = nn.Linear(self.backbone.num_features, self.target.values)

@@ -82,8 +82,23 @@ def vit(name: str, image_size: int = 224, **kwargs: Any) -> ViT:
         InputError: another kind of backbone, or a size that its patches do not fill.
     """
     if name not in VITS:
-        raise InputError(f"This method needs a ViT as its backbone ({', '.join(VITS)}); got {name!r}.")
+        raise _no_vit(name)
     return ViT(image_size, **(VITS[name] | kwargs))
+
+
+def _no_vit(name: str) -> InputError:
+    return InputError(f"This method needs a ViT as its backbone ({', '.join(VITS)}); got {name!r}.")
+
+
+def masked_vit(name: str, image_size: int = 224, **kwargs: Any) -> ViT:
+    """`masked_backbone` for methods that read the tokens of a ViT, blocks or classes, and so take no pyramid.
+
+    Raises:
+        InputError: another kind of backbone.
+    """
+    if name not in VITS:
+        raise _no_vit(name)
+    return masked_backbone(name, image_size, **kwargs)
 
 
 def masked_backbone(name: str, image_size: int = 224, *, mask_token: bool = True, **kwargs: Any) -> Any:

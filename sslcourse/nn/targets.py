@@ -33,7 +33,7 @@ def patch_target(kind: Kind, p: int, *, vocabulary: int = 512, teacher: str = ""
         teacher: run folder of that network.
 
     Raises:
-        InputError: an unknown kind, or a teacher where none or a missing one is named.
+        InputError: an unknown kind, a vocabulary of nothing, or a teacher where none or a missing one is named.
     """
     if kind not in KINDS:
         raise unknown("target", kind, KINDS)
@@ -42,6 +42,8 @@ def patch_target(kind: Kind, p: int, *, vocabulary: int = 512, teacher: str = ""
             "target='teacher' or 'pseudo_label' and a run folder as teacher belong together; got "
             f"{kind!r} and {teacher!r}."
         )
+    if vocabulary < 1:
+        raise InputError(f"a codebook has a vocabulary of 1 token or more; got {vocabulary}.")
     if kind in TAUGHT:
         from sslcourse.train.checkpoint import load_model
 

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sslcourse.errors import InputError
 from sslcourse.nn.patches import decoder_unshuffle, interpolate_pos
 from sslcourse.nn.positions import sincos_positions
 from sslcourse.nn.vit import Block
@@ -23,6 +24,9 @@ class TokenDecoder(nn.Module):
         embed_bias: whether the first layer has a bias.
 
     Shape: (B, prefix + V, width) and ids_restore (B, N) -> (B, N, out), in reading order.
+
+    Raises:
+        InputError: fewer than 0 blocks, or heads that do not divide the width.
     """
 
     pos_embed: Tensor
@@ -41,6 +45,11 @@ class TokenDecoder(nn.Module):
     ) -> None:
         super().__init__()
         dim = pos.shape[2]
+        if depth < 0 or n_heads < 1 or dim % n_heads:
+            raise InputError(
+                f"a decoder has 0 blocks or more and a width that its heads divide; got {depth} blocks and {n_heads} "
+                f"heads for a width of {dim}."
+            )
         self.grid, self.prefix = grid, prefix
         self.embed = nn.Linear(width, dim, bias=embed_bias)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, dim))
