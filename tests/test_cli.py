@@ -116,6 +116,34 @@ def test_pretrain_leaves_a_run_and_prints_a_table(done: Done) -> None:
     assert "step 2/2" in err
 
 
+def test_what_pretrain_on_clips_names_next_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    for video in ("a", "b"):
+        (tmp_path / "frames" / video).mkdir(parents=True)
+        for i in range(8):
+            Image.new("RGB", (40, 40), (30 * i, 0, 0)).save(tmp_path / "frames" / video / f"{i}.jpg")
+    short = ["--train.steps", "1", "--train.batch-size", "2", "--device", "cpu"]
+    assert main(["pretrain", "videomae", "--data", "frames", "--out", "run", *short]) == 0
+    (named,) = re.findall(r"next: sslcourse (.*)", capsys.readouterr().err)
+    assert named == "eval run --data shapes --protocol action"
+    assert main([*named.split(), "--n-train", "24", "--n-test", "16", "--no-baselines", "--device", "cpu"]) == 0
+    assert "action" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "then"), [("shapes", "--protocol action"), ("davis.zip", "--protocol video")])
+def test_clips_are_evaluated_by_what_has_their_labels(name: str, then: str, tmp_path: Path) -> None:
+    from sslcourse.commands.data import ClipData
+    from sslcourse.commands.pretrain import _evaluation
+
+    (tmp_path / "davis.zip").touch()
+    data = ClipData(name if name == "shapes" else str(tmp_path / name))
+    assert _evaluation(data, Path("run")) == f"sslcourse eval run {then}"
+
+
 def test_eval_prints_one_table_and_keeps_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", "run", "--device", "cpu", "--out", "result.json"]) == 0
     table = capsys.readouterr().out

@@ -69,7 +69,20 @@ def run(argv: list[str]) -> None:
         from sslcourse.evaluate.result import print_results, share_result
 
         print_results([share_result(f"kNN of {name}", last["knn"], n_test)], f"{out} on {options.data}")
-    print(f"sslcourse: the trained model is in {out}; next: sslcourse eval {out}", file=sys.stderr)
+    print(f"sslcourse: the trained model is in {out}; next: {_evaluation(data, out)}", file=sys.stderr)
+
+
+def _evaluation(data: "Data", out: Path) -> str:
+    """The command that evaluates a run; one on clips needs a protocol for clips and data that has its labels."""
+    from sslcourse.commands.data import ClipData
+    from sslcourse.data.load import zip_in
+
+    command = f"sslcourse eval {out}"
+    if not isinstance(data, ClipData):
+        return command
+    if zip_in(Path(data.name)):
+        return f"{command} --protocol video"
+    return f"{command}{'' if data.name == 'shapes' else ' --data shapes'} --protocol action"
 
 
 def configured(config: Any, seed: int | None, device: str | None) -> Any:
