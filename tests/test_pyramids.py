@@ -15,6 +15,7 @@ from sslcourse.methods.simmim import SimMIM
 from sslcourse.methods.ummae import UMMAE
 from sslcourse.nn.backbones import NAMES, backbone, masked_backbone
 from sslcourse.nn.patches import compact, patchify, restore_order
+from sslcourse.nn.relative import resize_relative
 from sslcourse.nn.swin import Swin, coded, from_windows, shift_mask, to_windows
 from sslcourse.train import fit
 
@@ -203,3 +204,12 @@ def test_biases_are_those_of_every_distance():
                 distance = (places[key] - places[query]) * scale
                 expected = block.attn.rel_mlp(distance.sign() * distance.abs().log1p())
                 torch.testing.assert_close(bias[:, query, key], expected)
+
+
+def test_what_is_kept_between_calls_is_no_shape_without_numbers() -> None:
+    """A network that is only looked at (on the device "meta") leaves nothing that a real one would stumble over."""
+    shift_mask.cache_clear()
+    with torch.device("meta"):
+        assert shift_mask(8, 8, 4, 2).device.type == "cpu"
+        assert resize_relative(torch.zeros(9, 1), (2, 2), (3, 3)).shape == (25, 1)
+    assert resize_relative(torch.zeros(9, 1), (2, 2), (3, 3)).abs().sum() == 0

@@ -4,6 +4,7 @@ BEiT (Bao et al. 2021, appendix), after Swin (Liu et al. 2021, equation 4).
 """
 
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -88,11 +89,12 @@ def resize_relative(table: Tensor, old: tuple[int, int], new: tuple[int, int]) -
 @lru_cache(maxsize=64)
 def _spline(old: int, new: int) -> Tensor:
     """The linear map (2 new - 1, 2 old - 1) that interpolates values at the old distances at the new ones."""
+    exact: Any = {"dtype": torch.float64, "device": "cpu"}  # kept for other calls, whatever the default device is
     if old == 1:
-        return torch.ones(2 * new - 1, 1, dtype=torch.float64)
-    distances = torch.cumsum(_ratio(old, new) ** torch.arange(old - 1, dtype=torch.float64), dim=0)
+        return torch.ones(2 * new - 1, 1, **exact)
+    distances = torch.cumsum(_ratio(old, new) ** torch.arange(old - 1, **exact), dim=0)
     places = torch.cat([-distances.flip(0), distances.new_zeros(1), distances])
-    wanted = torch.arange(1.0 - new, new, dtype=torch.float64).clamp(float(places[0]), float(places[-1]))
+    wanted = torch.arange(1.0 - new, new, **exact).clamp(float(places[0]), float(places[-1]))
     return cubic_spline(places, wanted)
 
 
@@ -106,7 +108,7 @@ def cubic_spline(places: Tensor, wanted: Tensor) -> Tensor:
     step = places.diff()
     curve = places.new_zeros(n, n)  # second derivatives at the places, as a map of the values there
     if n > 3:
-        inner = torch.arange(1, n - 1)
+        inner = torch.arange(1, n - 1, device=places.device)
         system, slopes = places.new_zeros(n, n), places.new_zeros(n, n)
         system[inner, inner - 1], system[inner, inner + 1] = step[:-1], step[1:]
         system[inner, inner] = 2 * (step[:-1] + step[1:])
@@ -119,7 +121,7 @@ def cubic_spline(places: Tensor, wanted: Tensor) -> Tensor:
     h = step[left]
     right_share = (wanted - places[left]) / h
     left_share = 1 - right_share
-    eye = torch.eye(n, dtype=places.dtype)
+    eye = torch.eye(n, dtype=places.dtype, device=places.device)
     bend_left, bend_right = ((s**3 - s) * h**2 / 6 for s in (left_share, right_share))
     straight = left_share[:, None] * eye[left] + right_share[:, None] * eye[left + 1]
     return straight + bend_left[:, None] * curve[left] + bend_right[:, None] * curve[left + 1]

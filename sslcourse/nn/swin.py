@@ -241,7 +241,7 @@ def shift_mask(h: int, w: int, side: int, shift: int) -> Tensor:
     """-inf between tokens that the shift brought into one window from opposite ends of the map, else 0: (W, N, N)."""
     part = []
     for n in (h, w):
-        line = torch.zeros(n)
+        line = torch.zeros(n, device="cpu")  # kept for other calls, whatever device is the default in this one
         line[n - side : n - shift], line[n - shift :] = 1, 2
         part.append(line)
     regions = to_windows((3 * part[0][:, None] + part[1])[None, :, :, None], side)[0, :, :, 0]

@@ -173,7 +173,7 @@ def _clip_sam(meta: dict[str, Any], tensors: dict[str, Tensor], folder: Path) ->
         inputs=Inputs(plain),
         expected=plain,  # less what the adapter reads
         states=_states({key: t for key, t in tensors.items() if key.startswith("state")}),
-        gradients=frozenset(key for key in plain if key.rsplit("/", 1)[-1].startswith("grad")),
+        gradients=frozenset(key for key in plain if any(part.startswith("grad") for part in key.split("/"))),
         nonfinite=frozenset(meta.get("nonfinite", [])),
         info=meta,
         hint=meta.get("tolerance", ""),
